@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <stdio.h>
+
+int main(void)
+{
+	fprintf(stderr, "sluice-bench: not wired yet\n");
+	return 1;
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// The control loop and the only meeting point of the edges: sources and admin change desired state here, probe and
+// punt report here, and nobody else talks to workers. Everything runs on the thread of the event loop (main lcore);
+// no locks. Handlers must not block.
+
+#include <event2/event.h>
+
+#include "base.h"
+#include "dataplane.h"
+#include "health.h"
+#include "net.h"
+#include "nexthop.h"
+#include "pipeline.h"
+#include "service.h"
+#include "snapshot.h"
+
+struct control;
+
+struct control_config {
+	struct service_defaults defaults;
+	struct address snat[SNAT_ADDRESSES_MAX];
+	uint32_t n_snat;
+	char state_dir[256];       // "" = nothing is kept
+	uint32_t nexthop_capacity; // 0 = 16384
+	uint64_t coalesce_ns;      // 0 = 20 ms
+};
+
+// The loop without a data plane yet (so that the nexthop table exists before workers do). 0 or -errno.
+int control_create(const struct control_config *config, const struct log *log, struct control **out,
+	struct error *err);
+// Wires the device and data plane in (borrowed); events of dataplane_event_fd are handled from here on.
+int control_attach(
+	struct control *c, struct device *device, struct dataplane *dp, struct error *err);
+void control_detach(struct control *c); // before the data plane is destroyed
+void control_destroy(struct control *c);
+struct event_base *control_base(struct control *c);
+const struct log *control_log(struct control *c);
+int control_run(struct control *c);  // until control_end
+void control_end(struct control *c); // from a handler or signal event
+struct nexthop_table control_nexthop_table(struct control *c);
+// Slots of the SNAT addresses, in their order (for dataplane_config).
+uint16_t control_snat_slot(struct control *c, uint32_t snat_idx);
+// SIGHUP or REST wants a reload: main sets the handler.
+void control_set_reload(struct control *c, int (*reload)(void *arg, struct error *err), void *arg);
+int control_reload(struct control *c, struct error *err);
+
+// ---------------------------------------------------------------- desired state
+// Reads. Borrowed until the next change.
+const struct service_store *control_store(const struct control *c);
+const struct service_defaults *control_defaults(const struct control *c);
+void control_set_defaults(struct control *c, const struct service_defaults *defaults);
+// Changes: validated whole, stored, persisted (owner api and overlays), published (leading edge; followers within 20 ms together).
+// Errors as service_store_*; on error nothing changed. Also refused when the snapshot would not compile.
+int control_put_service(
+	struct control *c, const struct service *service, bool *out_changed, struct error *err);
+int control_remove_service(struct control *c, const char *namespace, const char *name,
+	enum service_owner owner, struct error *err);
+int control_replace_owner(struct control *c, enum service_owner owner,
+	struct service *const *services, uint32_t n_services, uint32_t *out_n_changed,
+	struct error *err);
+// Drain, weight. 0, -ENOENT (service or backend not known), -EINVAL.
+int control_put_overlay(
+	struct control *c, const struct service_overlay *overlay, struct error *err);
+int control_remove_overlay(struct control *c, const char *namespace, const char *name,
+	const struct address *address, uint16_t port, struct error *err);
+// Takes back the drain but keeps a weight (and the other way round): which = 'd' or 'w'.
+int control_clear_overlay(struct control *c, const char *namespace, const char *name,
+	const struct address *address, uint16_t port, char which, struct error *err);
+// Loads API-owned objects and overlays kept in state_dir; a broken file is reported in err and set aside, the rest is loaded.
+int control_load_state(struct control *c, struct error *err);
+
+// ---------------------------------------------------------------- state as seen by operators
+struct control_backend_status {
+	const struct service *service; // borrowed
+	const struct service_listener *listener;
+	const struct service_backend *backend;
+	uint16_t port;
+	uint32_t backend_id; // SNAPSHOT_BACKEND_NONE before the first publication
+	enum health_state state;
+	bool eligible;
+	char reason[SERVICE_REASON_MAX];
+	int64_t since_ms;
+	uint32_t weight; // with overlay
+	uint64_t flows;  // created - ended
+	struct pipeline_backend_counters counters;
+	char verdict_cluster[32]; // "ready" "not-ready" "terminating"
+	char verdict_active[32];  // "up" "down" "unknown" "off"
+	char verdict_passive[32]; // "off"
+	char verdict_admin[32];   // "in" "draining"
+};
+// Calls fn for every (listener, backend) of a service (NULL: of all services), in order; stops when fn returns false.
+void control_each_backend(struct control *c, const struct service *service,
+	bool (*fn)(void *arg, const struct control_backend_status *status), void *arg);
+
+uint64_t control_generation(const struct control *c); // of the published snapshot
+uint64_t control_digest(const struct control *c);     // of the published snapshot
+bool control_is_ready(const struct control *c, char *reason,
+	size_t len); // every port up, first publication adopted, sources synced
+void control_set_synced(struct control *c, const char *source, bool synced); // a source tells
+int64_t control_started_ms(const struct control *c);
+// By name of an own address's VIP: backend identity of an id, for flows. false: unknown.
+bool control_backend_name(struct control *c, uint32_t backend_id, const char **out_service,
+	struct address *out_address, uint16_t *out_port);
+// Address of an own slot. false: unknown.
+bool control_own_address(struct control *c, uint16_t slot, struct address *out);
+
+const struct device *control_device(const struct control *c);
+const struct dataplane *control_dataplane(const struct control *c);
+
+// ---------------------------------------------------------------- events (the journal)
+struct control_event {
+	uint64_t id; // 1, 2, ...
+	int64_t time_ms;
+	char kind
+		[32]; // stable: "backend-down" "backend-up" "service-changed" "reload" "reload-refused" "drain" ...
+	char object[160]; // "default/web 10.9.0.2:8080"
+	char text[SERVICE_REASON_MAX];
+};
+// Records and logs.
+void control_note(struct control *c, enum log_level level, const char *kind, const char *object,
+	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+// Events with id > after, oldest first, at most max; the last 1024 are kept. Borrowed until the next control_note.
+uint32_t control_events(
+	const struct control *c, uint64_t after, const struct control_event **out, uint32_t max);
+
+// ---------------------------------------------------------------- questions to workers (asynchronous)
+// fn is called once on the loop, also when the worker does not answer within 1 s (explanation NULL).
+int control_explain(struct control *c, const struct pipeline_question *question,
+	void (*fn)(void *arg, const struct pipeline_explanation *explanation, uint16_t worker_idx),
+	void *arg);
+// Collects up to `limit` flows over all workers, from (worker, cursor) in `*position` (0 = start). fn once, with the
+// flows and the next position (0 = end).
+struct control_flow {
+	struct flow_record record;
+	uint16_t worker_idx;
+	uint32_t idle_s;
+};
+int control_flows(struct control *c, const struct dataplane_flow_filter *filter, uint64_t position,
+	uint32_t limit,
+	void (*fn)(void *arg, const struct control_flow *flows, uint32_t n, uint64_t next),
+	void *arg);
+
+// ---------------------------------------------------------------- probes: control says what, probe does it
+// One per distinct (address, port, check), however many services share it.
+struct control_probe {
+	uint32_t id;
+	struct address address;
+	uint16_t port;
+	struct service_check check;
+};
+struct control_probe_hooks {
+	void (*start)(void *arg, const struct control_probe *probe); // probe soon (within 100 ms)
+	void (*stop)(void *arg, uint32_t id);
+};
+void control_set_probe_hooks(struct control *c, const struct control_probe_hooks *hooks, void *arg);
+// A result. Returns the delay until the next try in ms. Verdict changes republish at once.
+uint32_t control_probe_report(struct control *c, uint32_t id, bool ok, const char *reason);
+
+// ---------------------------------------------------------------- ways out: punt learns, control publishes
+// The whole set of routes as the kernel has them over our twins; replaces the former. gateway unspecified = on-link.
+struct control_route {
+	struct prefix prefix;
+	struct address gateway;
+	uint8_t port_idx;
+	uint32_t metric;
+};
+void control_set_routes(struct control *c, const struct control_route *routes, uint32_t n);
+// A neighbour as the kernel knows it. state INCOMPLETE, VALID or FAILED; UNUSED = gone from the kernel (the last MAC stays in force while used).
+void control_set_neighbour(struct control *c, uint8_t port_idx, const struct address *address,
+	const struct mac *mac, enum nexthop_state state);
+struct control_nexthop_hooks {
+	// Resolve this neighbour now (and it becomes one to keep fresh).
+	void (*resolve)(void *arg, uint8_t port_idx, const struct address *address);
+	// Own addresses (VIPs and SNAT) changed: reconcile the twins.
+	void (*addresses)(void *arg);
+};
+void control_set_nexthop_hooks(
+	struct control *c, const struct control_nexthop_hooks *hooks, void *arg);
+// Next hops in use, to be kept fresh: gateways and on-link backends always; on-link clients while flows use them lately.
+uint32_t control_nexthops_in_use(
+	const struct control *c, struct dataplane_wanted *out, uint32_t max);
+// All VIPs and SNAT addresses that belong on the twins. Returns the count; at most max are written.
+uint32_t control_own_addresses(const struct control *c, struct address *out, uint32_t max);

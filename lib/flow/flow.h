@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// The flow table of one worker: one record per flow, found by two keys (client side, backend
+// side). Placed memory, position independent (indices, never pointers), versioned header, so that a
+// later process can adopt it from a memory file.
+//
+//   header | buckets (64 B, 10 slots: 16-bit tag + 32-bit entry; one line) | records (64 B, one line)
+//
+// A packet costs one bucket line and one record line; both are prefetched in bulk look-ups. The
+// record holds both keys, so a hit is a compare of the full tuple, and the answer (backend identity,
+// addresses, ports, next hops), so snapshots come and go under live flows.
+//
+// Threads: one writer, the worker (or the process while the worker does not run). Others copy with
+// flow_copy under the record's sequence number.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base.h"
+#include "net.h"
+
+#define FLOW_NONE UINT32_MAX
+
+// TCP and UDP states; the transitions are one const table in tcp_state.c.
+enum flow_state {
+	FLOW_STATE_FREE = 0,     // not a flow
+	FLOW_STATE_SYN_SENT,     // client's SYN forwarded                  (embryonic)
+	FLOW_STATE_SYN_RECEIVED, // backend's SYN-ACK forwarded            (embryonic)
+	FLOW_STATE_ESTABLISHED,  // client's ACK after it; data
+	FLOW_STATE_FIN_CLIENT,   // client sent FIN
+	FLOW_STATE_FIN_BACKEND,  // backend sent FIN
+	FLOW_STATE_CLOSING,      // both sent FIN
+	FLOW_STATE_CLOSED,       // RST seen, or both FINs acknowledged: the port rests
+	FLOW_STATE_UDP_ONEWAY,   // client only                             (embryonic)
+	FLOW_STATE_UDP_TWOWAY,
+	FLOW_STATE_MAX,
+};
+const char *flow_state_name(enum flow_state state); // "syn-sent", ...
+
+enum flow_side { FLOW_SIDE_CLIENT = 0, FLOW_SIDE_BACKEND = 1 }; // who sent the packet
+
+// One flow, one cache line. Ports and addresses in network order.
+struct flow_record {
+	struct address client;
+	struct address backend;
+	rte_be16_t client_port;
+	rte_be16_t vip_port; // the client's destination port
+	rte_be16_t backend_port;
+	rte_be16_t snat_port; // the backend's view of our source port
+	uint16_t vip_slot;    // own-address slots (snapshot.h)
+	uint16_t snat_slot;
+	uint8_t protocol;
+	uint8_t state;            // enum flow_state; FREE = record is on the free list
+	uint8_t policy;           // index of the timeout policy (struct flow_policy)
+	uint8_t route_generation; // low bits of the FIB generation that nexthop_* come from
+	uint32_t backend_id;      // stable identity of (service, listener, backend)
+	uint16_t nexthop_client;  // next-hop index towards the client
+	uint16_t nexthop_backend;
+	uint32_t stamp_s;  // table second of the last packet, written only when it changes
+	uint32_t sequence; // odd while the record is being written
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct flow_record) == 64, "one line per record");
+
+// Idle timeouts by state, seconds. Services with equal timeouts share one policy.
+struct flow_policy {
+	uint32_t idle_s[FLOW_STATE_MAX];
+};
+// Defaults by state with the two that a service sets.
+struct flow_policy flow_policy_make(uint32_t tcp_idle_s, uint32_t udp_idle_s);
+
+// Largest idle timeout that can be asked for.
+#define FLOW_IDLE_MAX_S (7u * 24 * 3600)
+// 1..this many flows per worker.
+#define FLOW_CAPACITY_MAX (1u << 28)
+
+struct flow_table_header; // at the start of the placed memory; layout in flow_priv.h
+
+// Handle of a process: pointers into placed memory. [worker]
+struct flow_table {
+	struct flow_table_header *header;
+	void *buckets;
+	struct flow_record *records;
+	uint32_t n_buckets_mask;
+	uint32_t capacity;
+	uint32_t n_flows;
+	uint32_t sweep_next; // next record that flow_sweep looks at
+	uint64_t n_sweeps;   // complete passes since start
+	struct hash_key key;
+};
+
+// Bytes for `capacity` flows (64-byte aligned memory, zeroed or not).
+size_t flow_table_size(uint32_t capacity);
+// Lays out an empty table. 0, or -EINVAL: capacity out of 1..FLOW_CAPACITY_MAX or size too small.
+int flow_table_init(struct flow_table *table, void *mem, size_t size, uint32_t capacity,
+	const struct hash_key *key);
+// Attaches to a table that an earlier process laid out, checks the header (magic, format, size) and
+// every record and slot, repairs torn ones, and rebuilds the free list. 0, or -EINVAL with the cause in err.
+int flow_table_adopt(struct flow_table *table, void *mem, size_t size, struct error *err);
+
+static inline struct flow_record *flow_record(const struct flow_table *table, uint32_t idx)
+{
+	return &table->records[idx];
+}
+
+// Both keys of a record.
+static inline struct flow_key flow_client_key(const struct flow_record *r)
+{
+	return (struct flow_key){ .peer = r->client,
+		.peer_port = r->client_port,
+		.own_port = r->vip_port,
+		.own_slot = r->vip_slot,
+		.protocol = r->protocol };
+}
+static inline struct flow_key flow_backend_key(const struct flow_record *r)
+{
+	return (struct flow_key){ .peer = r->backend,
+		.peer_port = r->backend_port,
+		.own_port = r->snat_port,
+		.own_slot = r->snat_slot,
+		.protocol = r->protocol };
+}
+
+// Looks up n (at most 64) keys: out_idx[i] = record index or FLOW_NONE, out_side[i] = whose key
+// matched. hashes[i] must be flow_key_hash(&table->key, &keys[i]). Three short loops, prefetch between.
+// The scalar version and a SIMD one (chosen once by flow_select_variant) give identical results.
+void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys,
+	const uint64_t *hashes, uint32_t n, uint32_t *out_idx, uint8_t *out_side);
+// One key (explain, ICMP errors, control queries).
+uint32_t flow_lookup(const struct flow_table *table, const struct flow_key *key, uint8_t *out_side);
+static inline void flow_prefetch_record(const struct flow_table *table, uint32_t idx)
+{
+	__builtin_prefetch(&table->records[idx], 1);
+}
+
+// Adds a flow; `record` gives everything but `sequence`. Returns its index, or FLOW_NONE when there
+// is no free record or no bucket room within the bounded search (the caller may evict and try
+// again). Precondition: neither key is present.
+uint32_t flow_add(struct flow_table *table, const struct flow_record *record);
+void flow_remove(struct flow_table *table, uint32_t idx);
+
+// A flow that may give way, looking at no more than 64 records from a moving hand: embryonic, then closed and closing,
+// then the longest idle unconfirmed; never an established TCP or two-way UDP flow that is within its idle timeout.
+// FLOW_NONE: none found.
+uint32_t flow_victim(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s);
+
+static inline bool flow_is_expired(
+	const struct flow_record *r, const struct flow_policy *policies, uint32_t now_s)
+{
+	return now_s - r->stamp_s > policies[r->policy].idle_s[r->state];
+}
+
+// Ageing: looks at up to max_records records from where the last call ended and writes the indices of
+// expired flows to out_idx (room for max_records). The caller frees what belongs to them
+// (SNAT port) and calls flow_remove. Returns how many were written. A full pass adds 1 to n_sweeps.
+uint32_t flow_sweep(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s,
+	uint32_t max_records, uint32_t *out_idx);
+
+// Consistent copy for another thread: false if record idx is free or kept changing.
+bool flow_copy(const struct flow_table *table, uint32_t idx, struct flow_record *out);
+
+// Next TCP state for a segment with `flags` (TCP_*) sent by `side`.
+enum flow_state flow_tcp_next(enum flow_state state, enum flow_side side, uint8_t flags);
+// States that prove both sides answered.
+static inline bool flow_is_confirmed(enum flow_state s)
+{
+	return (s >= FLOW_STATE_ESTABLISHED && s <= FLOW_STATE_CLOSED) ||
+	       s == FLOW_STATE_UDP_TWOWAY;
+}
+
+// Chooses the fastest look-up that this processor runs. Idempotent; call before threads start.
+// Returns its name ("scalar", "sse2", "avx2", "avx512"). name != NULL forces that one, NULL if it cannot run here.
+const char *flow_select_variant(const char *name);

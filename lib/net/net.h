@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// Addresses of both families in one type, packet headers of our own, the flow key
+// (tuple as the tables see it), checksum arithmetic and the keyed hash.
+// Pure; every function is callable from any thread.
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <rte_byteorder.h>
+
+#include "base.h"
+
+// ---------------------------------------------------------------- addresses
+// 16 bytes in network order. IPv4 is held as ::ffff:a.b.c.d (RFC 4291 2.5.5.2), which is
+// not valid on the wire as an IPv6 source or destination and is dropped there by name.
+struct address {
+	union {
+		uint8_t bytes[16];
+		rte_be32_t words[4];
+		uint64_t halves[2];
+	};
+};
+_Static_assert(sizeof(struct address) == 16, "address is 16 bytes");
+
+struct prefix {
+	struct address address; // host bits are zero
+	uint8_t len;            // of the family: 0..32 or 0..128
+};
+
+#define ADDRESS_TEXT_LEN 48
+
+static inline bool address_is_v4(const struct address *a)
+{
+	return a->halves[0] == 0 && a->words[2] == RTE_BE32(0x0000ffff);
+}
+
+static inline struct address address_from_v4(rte_be32_t v4)
+{
+	struct address a;
+	a.halves[0] = 0;
+	a.words[2] = RTE_BE32(0x0000ffff);
+	a.words[3] = v4;
+	return a;
+}
+
+static inline rte_be32_t address_v4(const struct address *a)
+{
+	return a->words[3];
+}
+
+static inline bool address_equal(const struct address *a, const struct address *b)
+{
+	return ((a->halves[0] ^ b->halves[0]) | (a->halves[1] ^ b->halves[1])) == 0;
+}
+
+static inline bool address_is_unspecified(const struct address *a)
+{
+	return a->halves[0] == 0 && (a->halves[1] == 0 || (address_is_v4(a) && a->words[3] == 0));
+}
+
+static inline int address_compare(const struct address *a, const struct address *b)
+{
+	return memcmp(a->bytes, b->bytes, 16);
+}
+
+// Text of either family ("192.0.2.1", "2001:db8::1"); no zone, no brackets, no leading
+// zeros in IPv4 octets, no ::ffff: forms. 0 or -EINVAL.
+int address_parse(const char *text, struct address *out);
+const char *address_format(const struct address *a, char buf[ADDRESS_TEXT_LEN]);
+// "192.0.2.0/24"; blanks around are refused; set host bits are refused with -EINVAL.
+int prefix_parse(const char *text, struct prefix *out);
+const char *prefix_format(const struct prefix *p, char buf[ADDRESS_TEXT_LEN + 4]);
+bool prefix_contains(const struct prefix *p, const struct address *a);
+// Source addresses that cannot be on a wire: unspecified, loopback, multicast, broadcast, v4-mapped
+// given as IPv6 is the caller's business.
+bool address_is_impossible_source(const struct address *a);
+// Loopback, link-local, multicast, unspecified, broadcast: never a backend.
+bool address_is_unroutable(const struct address *a);
+// "192.0.2.1:80" or "[2001:db8::1]:80". buf >= ADDRESS_TEXT_LEN + 10.
+const char *endpoint_format(const struct address *a, uint16_t port, char *buf, size_t len);
+
+struct mac {
+	uint8_t bytes[6];
+};
+int mac_parse(const char *text, struct mac *out); // "02:00:00:00:00:01"
+const char *mac_format(const struct mac *mac, char buf[18]);
+
+// ---------------------------------------------------------------- headers
+// Own definitions: DPDK's change between releases (design, rule 1). All fields network order.
+#define NET_ETHERTYPE_V4   0x0800
+#define NET_ETHERTYPE_V6   0x86dd
+#define NET_ETHERTYPE_ARP  0x0806
+#define NET_ETHERTYPE_VLAN 0x8100
+#define NET_PROTO_ICMP     1
+#define NET_PROTO_TCP      6
+#define NET_PROTO_UDP      17
+#define NET_PROTO_ICMPV6   58
+#define NET_PROTO_SCTP     132
+
+struct eth_header {
+	struct mac dst;
+	struct mac src;
+	rte_be16_t type;
+} __attribute__((packed));
+
+struct v4_header {
+	uint8_t version_ihl;
+	uint8_t tos;
+	rte_be16_t total_length;
+	rte_be16_t id;
+	rte_be16_t fragment; // flags 3 bits, offset 13 bits in units of 8 bytes
+	uint8_t ttl;
+	uint8_t protocol;
+	rte_be16_t checksum;
+	rte_be32_t src;
+	rte_be32_t dst;
+} __attribute__((packed));
+
+struct v6_header {
+	rte_be32_t version_class_label;
+	rte_be16_t payload_length;
+	uint8_t next_header;
+	uint8_t hop_limit;
+	struct address src;
+	struct address dst;
+} __attribute__((packed));
+
+struct tcp_header {
+	rte_be16_t src_port;
+	rte_be16_t dst_port;
+	rte_be32_t sequence;
+	rte_be32_t acknowledgement;
+	uint8_t offset; // upper 4 bits: header length in units of 4 bytes
+	uint8_t flags;
+	rte_be16_t window;
+	rte_be16_t checksum;
+	rte_be16_t urgent;
+} __attribute__((packed));
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_PSH 0x08
+#define TCP_ACK 0x10
+#define TCP_URG 0x20
+
+struct udp_header {
+	rte_be16_t src_port;
+	rte_be16_t dst_port;
+	rte_be16_t length;
+	rte_be16_t checksum;
+} __attribute__((packed));
+
+struct icmp_header { // ICMP and ICMPv6: the first 8 bytes
+	uint8_t type;
+	uint8_t code;
+	rte_be16_t checksum;
+	rte_be16_t word_hi; // echo identifier, or unused
+	rte_be16_t word_lo; // echo sequence, or next-hop MTU (v4)
+} __attribute__((packed));
+
+// ---------------------------------------------------------------- flow key
+// A tuple as the tables see it: seen from one of our own addresses (VIP or SNAT address,
+// named by its slot, which is stable for the life of every flow that uses it) towards a peer
+// (client or backend). Exact: slot <-> address is one to one, so a compare of all 24 bytes is
+// a compare of the full 5-tuple.
+struct flow_key {
+	struct address peer;  // packet's source
+	rte_be16_t peer_port; // packet's source port; echo identifier for ICMP; 0 if none
+	rte_be16_t own_port;  // packet's destination port
+	uint16_t own_slot;    // slot of the packet's destination address
+	uint8_t protocol;     // NET_PROTO_*
+	uint8_t zero;         // must be 0
+};
+_Static_assert(sizeof(struct flow_key) == 24, "three words");
+
+static inline bool flow_key_equal(const struct flow_key *a, const struct flow_key *b)
+{
+	const uint64_t *x = (const uint64_t *)(const void *)a;
+	const uint64_t *y = (const uint64_t *)(const void *)b;
+	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
+}
+
+// ---------------------------------------------------------------- keyed hash
+// Multiply-and-fold over 8-byte words with a 128-bit random key (the construction of
+// wyhash and of many others: 64x64 -> 128 multiply, high xor low). Not a MAC; it keeps
+// an outsider who does not know the key from choosing tuples that collide.
+struct hash_key {
+	uint64_t words[2];
+};
+
+static inline uint64_t hash_fold(uint64_t a, uint64_t b)
+{
+	__uint128_t p = (__uint128_t)a * b;
+	return (uint64_t)p ^ (uint64_t)(p >> 64);
+}
+
+static inline uint64_t hash_words3(const struct hash_key *key, uint64_t a, uint64_t b, uint64_t c)
+{
+	uint64_t h = hash_fold(a ^ key->words[0], b ^ key->words[1] ^ 0x9e3779b97f4a7c15ull);
+	return hash_fold(h ^ c ^ key->words[1], key->words[0] ^ 0xd6e8feb86659fd93ull);
+}
+
+static inline uint64_t flow_key_hash(const struct hash_key *key, const struct flow_key *k)
+{
+	const uint64_t *w = (const uint64_t *)(const void *)k;
+	return hash_words3(key, w[0] + 0x2545f4914f6cdd1dull, w[1], w[2]);
+}
+
+// Any bytes, any length (cold use, identities).
+uint64_t hash_bytes(const struct hash_key *key, const void *bytes, size_t len);
+// Unkeyed 64-bit mix of an identity, equal on every node and version: Maglev permutations and digests.
+uint64_t hash_stable(const void *bytes, size_t len, uint64_t seed);
+
+// ---------------------------------------------------------------- checksums
+// Internet checksum arithmetic (RFC 1071, RFC 1624). Sums are of 16-bit words as they lie in
+// memory, so results are stored without a byte swap.
+static inline uint16_t checksum_fold(uint64_t sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)((sum & 0xffff) + (sum >> 16));
+}
+
+// Un-folded one's-complement sum of bytes (odd length padded with 0).
+uint64_t checksum_sum(const void *bytes, size_t len);
+
+static inline uint64_t checksum_sum_v4(rte_be32_t a)
+{
+	return (uint64_t)(a & 0xffff) + (a >> 16);
+}
+
+static inline uint64_t checksum_sum_address(const struct address *a) // sum of the 16 bytes
+{
+	uint64_t s = 0;
+	for (int i = 0; i < 4; i++)
+		s += checksum_sum_v4(a->words[i]);
+	return s;
+}
+
+// RFC 1624 (eqn 3): new = ~(~old + sum(~removed) + sum(added)); `removed` and `added` are
+// un-folded sums of the bytes that went and came.
+static inline rte_be16_t checksum_update(rte_be16_t old, uint64_t removed, uint64_t added)
+{
+	uint64_t sum = (uint64_t)(uint16_t)~old + (uint16_t)~checksum_fold(removed) + added;
+	return (rte_be16_t)~checksum_fold(sum);
+}
+
+// Pseudo-header sum (RFC 793, RFC 8200 8.1). Addresses of one family; len in host order.
+uint64_t checksum_pseudo(
+	const struct address *src, const struct address *dst, uint8_t protocol, uint32_t len);

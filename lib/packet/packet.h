@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// One packet: parse with every length checked, rewrite per mode, answers of our own.
+// Works on struct rte_mbuf through header-only accessors; allocates and frees nothing.
+// Hot; any worker; no shared state.
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <rte_mbuf.h>
+
+#include "counters.h"
+#include "net.h"
+
+enum packet_kind {
+	PACKET_OTHER, // not IP (ARP, LLDP, ...), or IP that only the kernel understands: for the twin
+	PACKET_FLOW,       // TCP or UDP with ports
+	PACKET_ECHO,       // ICMP or ICMPv6 echo request
+	PACKET_ICMP_ERROR, // ICMP or ICMPv6 error with a quoted packet
+	PACKET_ICMP_OTHER, // other ICMP, ICMPv6 (ND, MLD: for the twin)
+	PACKET_FRAGMENT,   // IP fragment (non-atomic)
+	PACKET_PROTOCOL, // IP with a protocol without listeners (ESP, GRE, IP-in-IP, SCTP for now, ...)
+	PACKET_BAD,      // refused: `reason`. Addresses are set when `have_addresses`.
+};
+
+// What parse learnt. Offsets are from the start of the frame, in the first segment.
+struct packet {
+	struct address src;
+	struct address dst;
+	rte_be16_t src_port; // TCP, UDP; echo identifier
+	rte_be16_t dst_port;
+	uint16_t l3_offset; // IP header
+	uint16_t l4_offset; // TCP, UDP, ICMP header
+	uint16_t l3_length; // IP total length (header and payload), host order
+	uint16_t l4_length; // from the L4 header to the end of the IP packet
+	uint8_t protocol;   // NET_PROTO_*
+	uint8_t kind;       // enum packet_kind
+	uint8_t reason;     // enum drop_reason when kind is PACKET_BAD
+	uint8_t tcp_flags;
+	uint8_t ttl;
+	bool is_v6;
+	bool have_addresses;     // src and dst are valid (also for some PACKET_BAD)
+	bool is_atomic_fragment; // IPv6 fragment header, offset 0, no more
+};
+
+// Parses one frame. Lengths, version, IPv4 header checksum, impossible TCP flags and sources are checked here; L4 checksums are
+// not (packet_l4_checksum_ok). Ethernet padding is no lie: bytes after the IP total length are ignored. Never
+// reads past data_len of the first segment; total lengths are checked against pkt_len.
+// own_mac == NULL: any destination MAC is taken; else unicast frames to another station are
+// PACKET_BAD(DROP_NOT_OUR_MAC).
+// ARP and other ethertypes are PACKET_OTHER. IP options: PACKET_BAD(DROP_V4_OPTIONS), unless the protocol is IGMP (PACKET_OTHER).
+void packet_parse(const struct rte_mbuf *mbuf, const struct mac *own_mac, struct packet *out);
+
+// Full check of the TCP, UDP or ICMP checksum over all segments; UDP over IPv4 with checksum 0 is fine. Used on
+// answers, ICMP errors and where a partial checksum is suspected, never on the fast path.
+bool packet_l4_checksum_ok(const struct rte_mbuf *mbuf, const struct packet *p);
+// True when the stored checksum equals the bare pseudo-header sum: the sender left it to an offload that never came (veth, tap,
+// vhost with tx checksumming on). One look at one field.
+bool packet_l4_checksum_is_partial(const struct rte_mbuf *mbuf, const struct packet *p);
+
+// New addresses and ports of a NAT rewrite. Same family as the packet.
+struct packet_nat {
+	struct address src;
+	struct address dst;
+	rte_be16_t src_port;
+	rte_be16_t dst_port;
+	struct mac src_mac;
+	struct mac dst_mac;
+};
+// fullnat: addresses, ports, MACs; TTL or hop limit less one; incremental checksums (RFC 1624; UDP/IPv4 0 stays 0, a computed 0
+// becomes 0xffff). The caller has checked TTL > 1. Cost: one delta folded per header.
+void packet_rewrite_fullnat(
+	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat);
+
+// ICMP error that quotes a packet of a flow of ours: parses the quoted packet. False: not there, truncated or implausible (not TCP or UDP).
+// quoted->l3_offset and l4_offset are offsets in the frame of the quoted headers; only src, dst, ports, protocol, offsets are set.
+bool packet_parse_quoted(
+	const struct rte_mbuf *mbuf, const struct packet *p, struct packet *quoted);
+// Rewrites an ICMP error: outer addresses, and the quoted packet's addresses and ports, with all checksums (quoted IPv4 header, quoted L4
+// where present, outer ICMP recomputed). Family stays.
+void packet_rewrite_icmp_error(struct rte_mbuf *mbuf, const struct packet *p,
+	const struct packet *quoted, const struct packet_nat *outer,
+	const struct packet_nat *inner);
+
+// Answers in place: the mbuf becomes our answer, MACs swapped. All return false when the frame cannot hold the answer (segments, room), and
+// leave the mbuf as it was.
+bool packet_answer_echo(
+	struct rte_mbuf *mbuf, const struct packet *p); // TTL 64, checksum incremental
+bool packet_answer_reset(struct rte_mbuf *mbuf, const struct packet *p); // RFC 9293 3.10.7.1
+enum packet_error { PACKET_PORT_UNREACHABLE, PACKET_TIME_EXCEEDED, PACKET_TOO_BIG };
+// ICMP or ICMPv6 error from address `from` quoting the packet (v4: header + 8 bytes or as much as fits 576; v6: up to 1280). mtu only for TOO_BIG.
+// Refuses (false) for ICMP errors, multicast, fragments but the first (RFC 1122 3.2.2, RFC 4443 2.4 e).
+bool packet_answer_error(struct rte_mbuf *mbuf, const struct packet *p, enum packet_error error,
+	const struct address *from, uint16_t mtu);

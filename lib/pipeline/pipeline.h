@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// The data path but receive, transmit and rings: a pure function of (packets, tables, time).
+//
+//   parse ─► classify (own address?) ─► flow look-up ─hit──────────────► state ─► rewrite ─► verdict
+//                │                         └─miss─► listener ─► pick ─► flow add ─┘
+//                └─ not ours ─► punt
+//
+// Each stage is one loop over the burst. One struct pipeline per worker, used by it alone.
+
+#include <rte_mbuf.h>
+
+#include "counters.h"
+#include "flow.h"
+#include "nexthop.h"
+#include "packet.h"
+#include "snapshot.h"
+#include "snat.h"
+
+#define BURST_MAX          64
+#define PIPELINE_PORTS_MAX 32
+
+enum pipeline_verdict {
+	PIPELINE_FORWARD, // to out_port[i], rewritten
+	PIPELINE_REPLY, // the mbuf is now an answer of ours: to out_port[i]; the packet itself counts as dropped(reason)
+	PIPELINE_PUNT,    // to the twin of its port, priority in punt_class[i]
+	PIPELINE_DROP,    // reason[i]
+	PIPELINE_RESTEER, // to worker out_port[i]
+	PIPELINE_WAIT, // rewritten, but the next hop of address want[i] on out_port[i] is not known: hold it, ask control. For a
+		       // reply (was_reply[i]) as well
+};
+
+// Priority of punted packets: lower is more important.
+enum pipeline_punt_class {
+	PIPELINE_PUNT_ROUTING,
+	PIPELINE_PUNT_NEIGHBOUR,
+	PIPELINE_PUNT_OTHER,
+	PIPELINE_PUNT_CLASSES
+};
+
+struct burst {
+	uint32_t n; // 0..BURST_MAX
+	struct rte_mbuf *mbufs[BURST_MAX];
+	uint8_t in_port[BURST_MAX]; // port index
+	// out:
+	uint8_t verdict[BURST_MAX]; // enum pipeline_verdict
+	uint8_t reason[BURST_MAX];  // enum drop_reason for DROP and REPLY
+	uint8_t out_port[BURST_MAX];
+	uint8_t punt_class[BURST_MAX];
+	bool was_reply[BURST_MAX]; // WAIT: an answer of ours
+	uint16_t nexthop
+		[BURST_MAX]; // for WAIT: index when INCOMPLETE or FAILED entry, else NEXTHOP_MISSING
+	struct address want[BURST_MAX]; // for WAIT
+	uint32_t backend_id
+		[BURST_MAX]; // what it was matched to, for replay and trace; SNAPSHOT_BACKEND_NONE
+	uint32_t listener_idx[BURST_MAX]; // UINT32_MAX
+	// scratch between stages
+	struct packet packets[BURST_MAX];
+	struct flow_key keys[BURST_MAX];
+	uint64_t hashes[BURST_MAX];
+	uint32_t flow_idx[BURST_MAX];
+	uint8_t side[BURST_MAX];
+};
+
+struct pipeline_port { // by port index
+	struct mac mac;
+	uint16_t mtu;
+	bool present;
+};
+
+// Answers of our own are limited by token buckets, per worker.
+struct pipeline_bucket {
+	uint64_t per_s;
+	uint64_t burst;
+	uint64_t tokens_ns; // time credit
+	uint64_t last_ns;
+};
+
+struct pipeline_backend_counters { // by backend_id; [worker writes, control reads relaxed]
+	uint64_t packets_in;       // from clients
+	uint64_t packets_out;      // from the backend
+	uint64_t bytes_in;
+	uint64_t bytes_out;
+	uint64_t flows_created;
+	uint64_t flows_ended;
+};
+
+struct pipeline {
+	// wiring, set once
+	uint16_t worker_idx;
+	uint16_t n_workers;
+	struct flow_table flows;
+	struct snat *snat;
+	struct nexthop_table nexthops;
+	struct counters *counters;
+	struct pipeline_backend_counters *backend_counters;
+	uint32_t n_backend_counters; // ids beyond are not counted
+	struct pipeline_port ports[PIPELINE_PORTS_MAX];
+	bool check_mac; // false in replay
+	// per burst, set by the caller before pipeline_run
+	const struct snapshot *snapshot;
+	uint64_t now_ns;
+	uint32_t now_s; // table seconds: now_ns / 1e9
+	// own
+	struct flow_policy policies[SNAPSHOT_POLICIES_MAX + 1];
+	uint64_t policies_generation;         // of the snapshot they come from
+	struct pipeline_bucket answer_bucket; // RST, unreachable, time exceeded, too big
+	struct pipeline_bucket echo_bucket;
+	uint64_t pick_seed;
+};
+
+// Fills the own part: default rate limits (answers 1000/s burst 100, echo 1000/s burst 1000).
+void pipeline_init(struct pipeline *p);
+
+// Runs all stages. Counts every packet's fate except what only the caller knows (received, sent, punted, queue-full drops):
+// flows, hits, misses, answers, and drops by reason for PIPELINE_DROP and PIPELINE_REPLY are counted here, `generated` too.
+void pipeline_run(struct pipeline *p, struct burst *b);
+
+// Housekeeping between bursts: a bounded slice of ageing. Returns flows removed.
+uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records);
+
+// ---------------------------------------------------------------- explain
+// What would happen to a packet, by the same look-up code, without writing. Text is one step a line.
+struct pipeline_question {
+	struct address src;
+	struct address dst;
+	uint16_t src_port; // host order
+	uint16_t dst_port;
+	uint8_t protocol;
+	uint8_t tcp_flags; // TCP_SYN when the asker did not say
+	uint8_t in_port;
+};
+#define PIPELINE_STEPS_MAX 12
+struct pipeline_step {
+	char name
+		[24]; // "address", "listener", "source", "flow", "pick", "snat", "nexthop", "verdict"
+	char text[232]; // result and reason
+};
+struct pipeline_explanation {
+	struct pipeline_step steps[PIPELINE_STEPS_MAX];
+	uint32_t n_steps;
+	uint8_t verdict; // enum pipeline_verdict
+	uint8_t reason;  // enum drop_reason
+	uint32_t backend_id;
+	uint32_t listener_idx;
+	uint32_t flow_idx;     // FLOW_NONE: none
+	uint16_t owner_worker; // for packets to a SNAT address
+};
+void pipeline_explain(const struct pipeline *p, const struct pipeline_question *q,
+	struct pipeline_explanation *out);
+const char *pipeline_verdict_name(
+	enum pipeline_verdict v); // "forward" "reply" "punt" "drop" "resteer" "wait"

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// What workers see of the desired state: compiled, immutable, published by pointer. Built by
+// snapshot_build.h (cold). Look-ups here are hot and read only.
+//
+// Slots and ids are stable: an own-address slot or a backend_id means the same thing in every snapshot for as long as a
+// flow may hold it (control quarantines released ones until every worker has swept its table).
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "balance.h"
+#include "net.h"
+#include "nexthop.h"
+
+#define SNAPSHOT_SLOTS_MAX    UINT16_MAX
+#define SNAPSHOT_SLOT_NONE    UINT16_MAX
+#define SNAPSHOT_BACKEND_NONE UINT32_MAX
+#define SNAPSHOT_POLICIES_MAX 255
+
+enum snapshot_mode { // as in interfaces: only fullnat forwards today; others are refused when decoded
+	SNAPSHOT_FULLNAT,
+};
+
+enum snapshot_own_kind { SNAPSHOT_OWN_NONE, SNAPSHOT_OWN_VIP, SNAPSHOT_OWN_SNAT };
+
+// One of our addresses, by slot.
+struct snapshot_own {
+	struct address address;
+	uint8_t kind; // enum snapshot_own_kind
+	uint8_t pad;
+	uint16_t n_ranges;    // listeners of this VIP with port_max > port
+	uint32_t first_range; // index into ranges[]
+};
+
+struct snapshot_listener {
+	uint16_t slot;
+	uint8_t protocol;
+	uint8_t mode;  // enum snapshot_mode
+	uint16_t port; // host order, inclusive range
+	uint16_t port_max;
+	uint32_t service_idx;
+	uint32_t table_size;      // m; 0 = the listener has no member
+	const uint16_t *table;    // Maglev slots: member index
+	const uint32_t *members;  // backend_id by member index
+	const uint32_t *eligible; // backend_ids that may take new flows now, sorted
+	uint32_t n_members;
+	uint32_t n_eligible;
+	uint32_t first_source; // into sources[]; n_sources 0 = everybody
+	uint32_t n_sources;
+	uint32_t affinity_s; // 0 = none; else pick by client address alone
+	uint8_t policy;      // timeout policy index
+	uint8_t pad[3];
+};
+
+enum snapshot_backend_flags {
+	SNAPSHOT_BACKEND_LISTED = 1,   // in the desired state (else: leftover of a removed one)
+	SNAPSHOT_BACKEND_ELIGIBLE = 2, // may take new flows
+	SNAPSHOT_BACKEND_RESET =
+		4, // its flows are to be reset (hard removal, drain deadline with reset)
+};
+
+struct snapshot_backend { // by backend_id
+	struct address address;
+	uint16_t port; // host order
+	uint8_t flags;
+	uint8_t pad;
+	uint32_t listener_idx;
+	uint32_t service_idx;
+	uint32_t weight;
+};
+
+struct snapshot_service {
+	const char *name; // "namespace/name"
+	uint32_t id;
+};
+
+struct snapshot_policy { // seconds
+	uint32_t tcp_idle_s;
+	uint32_t udp_idle_s;
+};
+
+// Open-addressed hash cells; empty = UINT32_MAX index.
+struct snapshot_address_cell {
+	struct address address;
+	uint16_t slot; // SNAPSHOT_SLOT_NONE = empty
+	uint8_t kind;
+	uint8_t pad[5];
+};
+
+struct snapshot {
+	uint64_t generation;
+	uint64_t digest; // of everything that decides where a flow goes (not health)
+	// own addresses
+	const struct snapshot_address_cell *address_cells;
+	uint32_t address_mask;
+	uint32_t n_own; // slots in use: 0..n_own-1 may be kind NONE
+	const struct snapshot_own *own;
+	// listeners
+	const uint32_t *
+		listener_cells; // hash of (slot, protocol, port) -> listener index, UINT32_MAX = empty
+	uint32_t listener_mask;
+	uint32_t n_listeners;
+	const struct snapshot_listener *listeners;
+	const uint32_t *ranges; // listener indices, grouped by own address
+	const struct prefix *sources;
+	const struct snapshot_backend *backends;
+	uint32_t n_backends; // backend_ids 0..n-1
+	uint32_t n_services;
+	const struct snapshot_service *services;
+	const struct snapshot_policy *policies;
+	uint32_t n_policies;
+	// ways out; may be shared by several snapshots
+	const struct nexthop_fib *fib;
+	void *owner; // [control] what to free when retired
+};
+
+static inline uint32_t snapshot_address_hash(const struct address *a)
+{
+	return (uint32_t)hash_fold(
+		a->halves[0] ^ 0x9e3779b97f4a7c15ull, a->halves[1] ^ 0xd6e8feb86659fd93ull);
+}
+static inline uint32_t snapshot_listener_hash(uint16_t slot, uint8_t protocol, uint16_t port)
+{
+	uint64_t w = (uint64_t)slot << 24 | (uint64_t)protocol << 16 | port;
+	return (uint32_t)hash_fold(w ^ 0x9e3779b97f4a7c15ull, 0xd6e8feb86659fd93ull);
+}
+
+// Slot of one of our addresses, or SNAPSHOT_SLOT_NONE; *out_kind is set when found.
+static inline uint16_t snapshot_find_own(
+	const struct snapshot *s, const struct address *a, uint8_t *out_kind)
+{
+	for (uint32_t i = snapshot_address_hash(a);; i++) {
+		const struct snapshot_address_cell *c = &s->address_cells[i & s->address_mask];
+		if (c->slot == SNAPSHOT_SLOT_NONE)
+			return SNAPSHOT_SLOT_NONE;
+		if (address_equal(&c->address, a)) {
+			*out_kind = c->kind;
+			return c->slot;
+		}
+	}
+}
+
+// Listener of (slot, protocol, port in host order): exact first, then the narrowest range; NULL if none.
+const struct snapshot_listener *snapshot_find_listener(
+	const struct snapshot *s, uint16_t slot, uint8_t protocol, uint16_t port);
+bool snapshot_source_allowed(
+	const struct snapshot *s, const struct snapshot_listener *l, const struct address *client);
+
+// How a pick came about; also explain's text.
+enum snapshot_pick_step {
+	SNAPSHOT_PICK_PRIMARY,  // the Maglev slot's member
+	SNAPSHOT_PICK_SECOND,   // primary not eligible: second hash
+	SNAPSHOT_PICK_FALLBACK, // neither: by hash among all eligible
+	SNAPSHOT_PICK_NONE,     // nobody eligible
+};
+struct snapshot_pick {
+	uint32_t backend_id; // SNAPSHOT_BACKEND_NONE when nobody
+	uint32_t slot;       // Maglev slot looked at first
+	uint32_t primary_id; // its member
+	uint32_t second_id;  // second candidate (NONE if not looked at)
+	uint8_t step;        // enum snapshot_pick_step
+};
+// Backend for a new flow. hash: of the flow (or of the client address with affinity).
+struct snapshot_pick snapshot_pick(
+	const struct snapshot *s, const struct snapshot_listener *l, uint64_t hash);
+// The hash that picks: independent of the table's secret key, equal on every node.
+uint64_t snapshot_pick_hash(const struct snapshot_listener *l, const struct address *client,
+	rte_be16_t client_port, rte_be16_t vip_port);

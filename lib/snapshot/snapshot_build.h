@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// Compile desired state into a snapshot (cold). Control thread.
+// Slots and backend_ids come from a registry that outlives snapshots.
+
+#include "health.h"
+#include "service.h"
+#include "snapshot.h"
+
+// Stable numbers for own addresses and backends. A number released is not given again before
+// snapshot_registry_reclaim says so. Heap; control thread.
+struct snapshot_registry;
+struct snapshot_registry *snapshot_registry_create(void);
+void snapshot_registry_destroy(struct snapshot_registry *r);
+// Slot of an address, made when new: 0.., or -ENOSPC.
+int snapshot_registry_slot(
+	struct snapshot_registry *r, const struct address *address, uint16_t *out_slot);
+// Adoption: a slot must have this address (from a flow file). -EEXIST if it conflicts.
+int snapshot_registry_restore_slot(
+	struct snapshot_registry *r, uint16_t slot, const struct address *address);
+// Id of a backend of a listener, made when new.
+int snapshot_registry_backend(struct snapshot_registry *r, const char *service,
+	const char *listener, const struct address *address, uint16_t port, uint32_t *out_id);
+// Marks everything not used by the last build as released at `pass`, and frees what was released before `safe_pass` (a
+// pass that every worker's sweep has completed since).
+void snapshot_registry_release(struct snapshot_registry *r, uint64_t pass);
+void snapshot_registry_reclaim(struct snapshot_registry *r, uint64_t safe_pass);
+
+// Answers for the builder, by backend identity; called once per (service, listener, backend).
+struct snapshot_health {
+	enum health_probe_verdict (*probe)(void *arg, const struct service *s,
+		const struct service_listener *l, const struct address *address, uint16_t port);
+	void *arg;
+};
+
+struct snapshot_input {
+	const struct service_store *store;
+	struct snapshot_registry *registry;
+	struct snapshot_health health; // .probe NULL: every probe is UNKNOWN (counts as up)
+	const struct address *snat;    // SNAT addresses
+	uint32_t n_snat;
+	const struct nexthop_fib *fib; // borrowed by the snapshot
+	uint64_t generation;
+	const struct snapshot
+		*previous; // Maglev tables of unchanged listeners are shared with it; may be NULL
+};
+
+// Compiles. Gives (snapshot_destroy). 0, -EINVAL (with every finding: SNAT address that is a VIP, too many policies, ...), -ENOMEM.
+int snapshot_build(const struct snapshot_input *input, struct snapshot **out, struct error *err);
+void snapshot_destroy(struct snapshot *s);
+// The same compiled content with another FIB and generation; shares tables (reference counted inside; control thread only).
+struct snapshot *snapshot_with_fib(
+	const struct snapshot *s, const struct nexthop_fib *fib, uint64_t generation);

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// Source addresses and ports of fullnat flows. Ports of every SNAT address are owned by workers in
+// blocks, so that any worker knows from a reply's destination port whose flow it is.
+// Each worker holds, per address, SNAT_POOLS rings of its free ports; a flow's ring is chosen by a hash of
+// the backend endpoint and protocol, so one port serves several flows only when their backends differ (the
+// reply tuple stays unique), and a port is reused in the order of release.
+//
+// Threads: one struct snat per worker, written by it alone; snat_owner is pure.
+
+#include <stdint.h>
+#include <stddef.h>
+
+#include "base.h"
+#include "net.h"
+
+#define SNAT_POOLS         16
+#define SNAT_BLOCK_PORTS   64 // consecutive ports with one owner
+#define SNAT_ADDRESSES_MAX 256
+
+struct snat_config {
+	uint16_t n_addresses; // 0..SNAT_ADDRESSES_MAX
+	struct address addresses[SNAT_ADDRESSES_MAX];
+	uint16_t slots[SNAT_ADDRESSES_MAX]; // own-address slot of each
+	uint16_t port_min;                  // 1.., host order, inclusive
+	uint16_t port_max;
+	uint16_t n_workers; // 1..
+};
+
+struct snat; // placed; layout in snat_priv.h
+
+// Owner of a port (host order), 0..n_workers-1.
+static inline uint16_t snat_owner(uint16_t port, uint16_t n_workers)
+{
+	return (uint16_t)((port / SNAT_BLOCK_PORTS) % n_workers);
+}
+
+size_t snat_size(const struct snat_config *config, uint16_t worker_idx);
+// 0 or -EINVAL (bad ports, size too small). *out points into mem.
+int snat_init(void *mem, size_t size, const struct snat_config *config, uint16_t worker_idx,
+	struct snat **out);
+// Takes a port towards (backend, backend_port, protocol) from an address of the backend's family, starting at
+// the address that `hash` chooses and trying the others when it is exhausted.
+// 0; -EAFNOSUPPORT: no address of that family; -ENOSPC: all exhausted.
+int snat_alloc(struct snat *snat, const struct address *backend, rte_be16_t backend_port,
+	uint8_t protocol, uint32_t hash, uint16_t *out_slot, rte_be16_t *out_port);
+// Gives a port back, to the end of its ring. Arguments as when it was taken.
+void snat_free(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
+	rte_be16_t backend_port, uint8_t protocol);
+// Marks a port as in use (adoption of a table): 0 or -ENOENT if it is not a free port of this worker.
+int snat_take(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
+	rte_be16_t backend_port, uint8_t protocol);
+// Free ports of this worker over all addresses and rings of one family (4 or 6).
+uint64_t snat_n_free(const struct snat *snat, int family);
