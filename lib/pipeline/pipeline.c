@@ -1,2 +1,182 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "pipeline.h"
+// Hot path: no allocation, lock, log, system call.
+// The stages in order, over one burst. Each stage is a short loop; what it will touch was prefetched a loop
+// earlier, so that the memory latencies of a burst overlap instead of adding up:
+//
+//   1 classify  frame line of i+4 prefetched; own-address cells are few and warm
+//   2 look up   bucket lines of all keys, then record lines of all candidates (lib/flow)
+//   3 follow    TCP state, stamp: the record line just loaded
+//   4 rewrite   the frame line loaded in 1, next-hop word (warm)
+//
+// Invariant: after pipeline_run every packet has a verdict, and each drop and each answer was counted once.
+#include "pipeline_priv.h"
+
+#define PREFETCH_AHEAD 4
+
+void pipeline_init(struct pipeline *p)
+{
+	p->answer_bucket = (struct pipeline_bucket){ .per_s = 1000, .burst = 100 };
+	p->echo_bucket = (struct pipeline_bucket){ .per_s = 1000, .burst = 1000 };
+	p->policies_generation = UINT64_MAX;
+}
+
+// A bucket holds time: each token costs 1/per_s seconds, at most `burst` tokens are saved up.
+bool bucket_take(struct pipeline_bucket *bucket, uint64_t now_ns)
+{
+	uint64_t cost_ns = CLOCK_S / bucket->per_s;
+	uint64_t full_ns = cost_ns * bucket->burst;
+	if (bucket->last_ns == 0)
+		bucket->tokens_ns = full_ns;
+	else if (now_ns > bucket->last_ns)
+		bucket->tokens_ns += now_ns - bucket->last_ns;
+	if (bucket->tokens_ns > full_ns)
+		bucket->tokens_ns = full_ns;
+	bucket->last_ns = now_ns ? now_ns : 1;
+	if (bucket->tokens_ns < cost_ns)
+		return false;
+	bucket->tokens_ns -= cost_ns;
+	return true;
+}
+
+void stage_drop(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason)
+{
+	b->verdict[i] = PIPELINE_DROP;
+	b->reason[i] = reason;
+	counters_drop(p->counters, reason, 1);
+	__atomic_store_n(&p->counters->drops_last_s[reason], p->now_s, __ATOMIC_RELAXED);
+}
+
+void stage_punt(struct burst *b, uint32_t i, enum pipeline_punt_class class)
+{
+	b->verdict[i] = PIPELINE_PUNT;
+	b->reason[i] = DROP_NONE;
+	b->punt_class[i] = class;
+}
+
+void stage_replied(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason)
+{
+	stage_drop(p, b, i, reason);
+	b->verdict[i] = PIPELINE_REPLY;
+	b->out_port[i] = b->in_port[i];
+	counters_add(p->counters, COUNTER_GENERATED, 1);
+}
+
+void pipeline_refresh_policies(struct pipeline *p)
+{
+	const struct snapshot *s = p->snapshot;
+	for (uint32_t i = 0; i < s->n_policies && i < SNAPSHOT_POLICIES_MAX; i++)
+		p->policies[i] =
+			flow_policy_make(s->policies[i].tcp_idle_s, s->policies[i].udp_idle_s);
+	p->policies_generation = s->generation;
+}
+
+static void burst_clear(struct burst *b)
+{
+	for (uint32_t i = 0; i < b->n; i++) {
+		b->verdict[i] = PIPELINE_DROP;
+		b->reason[i] = DROP_NONE;
+		b->was_reply[i] = false;
+		b->backend_id[i] = SNAPSHOT_BACKEND_NONE;
+		b->listener_idx[i] = UINT32_MAX;
+		b->flow_idx[i] = FLOW_NONE;
+	}
+}
+
+// Looks the pending packets up in one go: their keys lie side by side at the front of the scratch.
+static void stage_look_up(struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t n)
+{
+	uint32_t found[BURST_MAX];
+	uint8_t side[BURST_MAX];
+	flow_lookup_bulk(&p->flows, b->keys, b->hashes, n, found, side);
+	uint32_t n_hits = 0;
+	for (uint32_t k = 0; k < n; k++) {
+		uint32_t i = pending[k];
+		b->flow_idx[i] = found[k];
+		if (found[k] == FLOW_NONE)
+			continue; // the side stays what the address said
+		b->side[i] = side[k];
+		n_hits++;
+	}
+	counters_add(p->counters, COUNTER_FLOW_HITS, n_hits);
+	counters_add(p->counters, COUNTER_FLOW_MISSES, n - n_hits);
+}
+
+// An earlier packet of the same burst may have made (or ended) the flow that this one missed or hit:
+// two segments of one new flow in one burst. Looks again before anything is made.
+static bool flow_is_stale_answer(
+	struct pipeline *p, const struct burst *b, uint32_t i, const struct flow_key *key)
+{
+	if (b->flow_idx[i] == FLOW_NONE)
+		return false;
+	const struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
+	struct flow_key now =
+		b->side[i] == FLOW_SIDE_CLIENT ? flow_client_key(r) : flow_backend_key(r);
+	return r->state == FLOW_STATE_FREE || !flow_key_equal(&now, key);
+}
+
+static void stage_decide(struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t n)
+{
+	bool changed = false; // a flow was added or removed in this burst
+	for (uint32_t k = 0; k < n; k++) {
+		uint32_t i = pending[k];
+		if (changed &&
+			(b->flow_idx[i] == FLOW_NONE || flow_is_stale_answer(p, b, i, &b->keys[k])))
+			b->flow_idx[i] = flow_lookup(&p->flows, &b->keys[k], &b->side[i]);
+		if (b->flow_idx[i] != FLOW_NONE && stage_follow(p, b, i))
+			continue;
+		changed = true;
+		b->flow_idx[i] = FLOW_NONE;
+		stage_open(p, b, i);
+	}
+}
+
+void pipeline_run(struct pipeline *p, struct burst *b)
+{
+	if (p->policies_generation != p->snapshot->generation)
+		pipeline_refresh_policies(p);
+	uint32_t ahead = b->n < PREFETCH_AHEAD ? b->n : PREFETCH_AHEAD;
+	for (uint32_t i = 0; i < ahead; i++)
+		__builtin_prefetch(rte_pktmbuf_mtod(b->mbufs[i], void *), 1);
+	burst_clear(b);
+	uint8_t pending[BURST_MAX];
+	uint32_t n = stage_classify(p, b, pending);
+	if (n > 0) {
+		stage_look_up(p, b, pending, n);
+		stage_decide(p, b, pending, n);
+	}
+	for (uint32_t k = 0; k < n; k++) {
+		uint32_t i = pending[k];
+		if (b->flow_idx[i] != FLOW_NONE && b->verdict[i] == PIPELINE_FORWARD)
+			stage_rewrite(p, b, i);
+	}
+}
+
+void stage_end_flow(struct pipeline *p, uint32_t flow_idx)
+{
+	const struct flow_record *r = flow_record(&p->flows, flow_idx);
+	struct pipeline_backend_counters *block = pipeline_backend_block(p, r->backend_id);
+	if (block)
+		relaxed_add(&block->flows_ended, 1);
+	snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port, r->protocol);
+	flow_remove(&p->flows, flow_idx);
+}
+
+uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
+{
+	uint32_t expired[256];
+	if (max_records > 256)
+		max_records = 256;
+	if (p->policies_generation != p->snapshot->generation)
+		pipeline_refresh_policies(p);
+	uint32_t n = flow_sweep(&p->flows, p->policies, p->now_s, max_records, expired);
+	uint32_t n_closed = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		n_closed += flow_record(&p->flows, expired[i])->state == FLOW_STATE_CLOSED;
+		stage_end_flow(p, expired[i]);
+	}
+	if (n > 0) {
+		counters_add(p->counters, COUNTER_FLOWS_CLOSED, n_closed);
+		counters_add(p->counters, COUNTER_FLOWS_EXPIRED, n - n_closed);
+	}
+	return n;
+}

@@ -89,6 +89,9 @@ struct pipeline {
 	// wiring, set once
 	uint16_t worker_idx;
 	uint16_t n_workers;
+	uint16_t
+		snat_port_min; // host order, inclusive: other ports of a SNAT address are the kernel's
+	uint16_t snat_port_max;
 	struct flow_table flows;
 	struct snat *snat;
 	struct nexthop_table nexthops;

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Why a packet would go where it would go: the look-ups of the stages, without writing, a line for each step.
+// Cold (a mailbox request), but it runs on the worker whose tables it reads.
+#include "pipeline_priv.h"
+
+#include <stdio.h>
+
+const char *pipeline_verdict_name(enum pipeline_verdict v)
+{
+	static const char *const names[] = { "forward", "reply", "punt", "drop", "resteer",
+		"wait" };
+	return (unsigned)v < ARRAY_SIZE(names) ? names[v] : "unknown";
+}
+
+__attribute__((format(printf, 3, 4))) static void step(
+	struct pipeline_explanation *out, const char *name, const char *fmt, ...)
+{
+	if (out->n_steps >= PIPELINE_STEPS_MAX)
+		return;
+	struct pipeline_step *s = &out->steps[out->n_steps++];
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(s->text, sizeof(s->text), fmt, ap);
+	va_end(ap);
+}
+
+static void refuse(
+	struct pipeline_explanation *out, enum pipeline_verdict verdict, enum drop_reason reason)
+{
+	out->verdict = (uint8_t)verdict;
+	out->reason = (uint8_t)reason;
+}
+
+static void explain_way(
+	const struct pipeline *p, const struct address *peer, struct pipeline_explanation *out)
+{
+	char text[ADDRESS_TEXT_LEN], mac_text[18];
+	struct nexthop_answer answer = nexthop_find(p->snapshot->fib, peer);
+	address_format(peer, text);
+	if (answer.nexthop == NEXTHOP_NONE) {
+		step(out, "nexthop", "no route to %s", text);
+		refuse(out, PIPELINE_DROP, DROP_NO_ROUTE);
+		return;
+	}
+	refuse(out, PIPELINE_FORWARD, DROP_NONE);
+	if (answer.nexthop == NEXTHOP_MISSING) {
+		step(out, "nexthop",
+			"%s is on-link at port %u and not resolved: held while asked for", text,
+			answer.port_idx);
+		out->verdict = PIPELINE_WAIT;
+		return;
+	}
+	uint64_t word = nexthop_load(&p->nexthops, answer.nexthop);
+	struct mac mac = nexthop_word_mac(word);
+	char via[ADDRESS_TEXT_LEN];
+	address_format(&p->nexthops.entries[answer.nexthop].address, via);
+	if (nexthop_word_state(word) != NEXTHOP_VALID) {
+		step(out, "nexthop", "%s via %s at port %u: neighbour has no MAC", text, via,
+			answer.port_idx);
+		out->verdict = PIPELINE_WAIT;
+		return;
+	}
+	step(out, "nexthop", "%s via %s (%s) at port %u", text, via, mac_format(&mac, mac_text),
+		nexthop_word_port(word));
+}
+
+static void explain_flow(
+	const struct pipeline *p, uint32_t idx, uint8_t side, struct pipeline_explanation *out)
+{
+	const struct flow_record *r = flow_record(&p->flows, idx);
+	char backend[ADDRESS_TEXT_LEN + 10], client[ADDRESS_TEXT_LEN + 10],
+		snat[ADDRESS_TEXT_LEN + 10];
+	endpoint_format(&r->backend, rte_be_to_cpu_16(r->backend_port), backend, sizeof(backend));
+	endpoint_format(&r->client, rte_be_to_cpu_16(r->client_port), client, sizeof(client));
+	endpoint_format(&p->snapshot->own[r->snat_slot].address, rte_be_to_cpu_16(r->snat_port),
+		snat, sizeof(snat));
+	out->flow_idx = idx;
+	out->backend_id = r->backend_id;
+	step(out, "flow", "known: %s, idle %u s, client %s, backend %s, source %s",
+		flow_state_name(r->state), p->now_s - r->stamp_s, client, backend, snat);
+	explain_way(p, side == FLOW_SIDE_CLIENT ? &r->backend : &r->client, out);
+}
+
+static void explain_pick(const struct pipeline *p, const struct snapshot_listener *l,
+	const struct pipeline_question *q, struct pipeline_explanation *out)
+{
+	struct snapshot_pick pick = snapshot_pick(p->snapshot, l,
+		snapshot_pick_hash(
+			l, &q->src, rte_cpu_to_be_16(q->src_port), rte_cpu_to_be_16(q->dst_port)));
+	if (pick.backend_id == SNAPSHOT_BACKEND_NONE) {
+		step(out, "pick", "none of %u backends may take new flows", l->n_members);
+		refuse(out, PIPELINE_REPLY, DROP_NO_BACKEND);
+		return;
+	}
+	static const char *const why[] = { "first choice", "first choice not eligible, second",
+		"neither candidate eligible, by hash among the rest", "" };
+	const struct snapshot_backend *backend = &p->snapshot->backends[pick.backend_id];
+	char text[ADDRESS_TEXT_LEN + 10];
+	endpoint_format(&backend->address, backend->port, text, sizeof(text));
+	step(out, "pick", "maglev slot %u of %u -> backend %s (%s; weight %u, %u of %u eligible)",
+		pick.slot, l->table_size, text, why[pick.step], backend->weight, l->n_eligible,
+		l->n_members);
+	out->backend_id = pick.backend_id;
+	int family = address_is_v4(&backend->address) ? 4 : 6;
+	uint64_t n_free = snat_n_free(p->snat, family);
+	step(out, "snat", "%lu IPv%d source ports free on this worker", (unsigned long)n_free,
+		family);
+	if (n_free == 0) {
+		refuse(out, PIPELINE_DROP, DROP_SNAT_EXHAUSTED);
+		return;
+	}
+	explain_way(p, &backend->address, out);
+}
+
+static void explain_miss(const struct pipeline *p, const struct pipeline_question *q, uint16_t slot,
+	struct pipeline_explanation *out)
+{
+	const struct snapshot *s = p->snapshot;
+	step(out, "flow", "none");
+	const struct snapshot_listener *l =
+		snapshot_find_listener(s, slot, q->protocol, q->dst_port);
+	if (l == NULL) {
+		step(out, "listener", "no listener for protocol %u port %u", q->protocol,
+			q->dst_port);
+		refuse(out, PIPELINE_REPLY, DROP_CLOSED_PORT);
+		return;
+	}
+	out->listener_idx = (uint32_t)(l - s->listeners);
+	step(out, "listener", "service %s, port %u", s->services[l->service_idx].name, l->port);
+	if (!snapshot_source_allowed(s, l, &q->src)) {
+		step(out, "source", "not in any of the %u source ranges", l->n_sources);
+		refuse(out, PIPELINE_DROP, DROP_SOURCE_RANGE);
+		return;
+	}
+	step(out, "source", l->n_sources ? "allowed by one of %u ranges" : "everybody is allowed",
+		l->n_sources);
+	bool is_syn = (q->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	if (q->protocol == NET_PROTO_TCP && !is_syn) {
+		step(out, "state", "not a SYN, and no flow: answered with RST");
+		refuse(out, q->tcp_flags & TCP_RST ? PIPELINE_DROP : PIPELINE_REPLY,
+			q->tcp_flags & TCP_RST ? DROP_NO_FLOW_QUIET : DROP_NO_FLOW);
+		return;
+	}
+	explain_pick(p, l, q, out);
+}
+
+// Address and ownership. True: it is ours and this worker's; key is filled.
+static bool explain_address(const struct pipeline *p, const struct pipeline_question *q,
+	struct flow_key *key, struct pipeline_explanation *out)
+{
+	char text[ADDRESS_TEXT_LEN];
+	uint8_t kind = SNAPSHOT_OWN_NONE;
+	uint16_t slot = snapshot_find_own(p->snapshot, &q->dst, &kind);
+	address_format(&q->dst, text);
+	refuse(out, PIPELINE_PUNT, DROP_NONE);
+	if (slot == SNAPSHOT_SLOT_NONE) {
+		step(out, "address", "%s is not ours: to the kernel", text);
+		return false;
+	}
+	step(out, "address", "%s is a %s (slot %u, snapshot %lu)", text,
+		kind == SNAPSHOT_OWN_VIP ? "VIP" : "SNAT address", slot,
+		(unsigned long)p->snapshot->generation);
+	if (q->protocol != NET_PROTO_TCP && q->protocol != NET_PROTO_UDP) {
+		step(out, "protocol", "protocol %u has no listeners", q->protocol);
+		refuse(out, PIPELINE_DROP, DROP_PROTOCOL);
+		return false;
+	}
+	if (kind == SNAPSHOT_OWN_SNAT) {
+		if (q->dst_port < p->snat_port_min || q->dst_port > p->snat_port_max) {
+			step(out, "port", "%u is outside the SNAT range: to the kernel",
+				q->dst_port);
+			return false;
+		}
+		out->owner_worker = snat_owner(q->dst_port, p->n_workers);
+		step(out, "port", "owned by worker %u", out->owner_worker);
+		if (out->owner_worker != p->worker_idx) {
+			refuse(out, PIPELINE_RESTEER, DROP_NONE);
+			return false;
+		}
+	}
+	*key = (struct flow_key){ .peer = q->src,
+		.peer_port = rte_cpu_to_be_16(q->src_port),
+		.own_port = rte_cpu_to_be_16(q->dst_port),
+		.own_slot = slot,
+		.protocol = q->protocol };
+	return true;
+}
+
+static bool flow_would_follow(
+	const struct pipeline *p, const struct flow_record *r, const struct pipeline_question *q)
+{
+	if (flow_is_expired(r, p->policies, p->now_s))
+		return false;
+	bool is_syn = (q->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	if (r->protocol != NET_PROTO_TCP || !is_syn)
+		return true;
+	if (r->state == FLOW_STATE_CLOSED || r->state == FLOW_STATE_CLOSING)
+		return false;
+	const struct snapshot_backend *b = pipeline_backend(p, r->backend_id);
+	return r->state != FLOW_STATE_SYN_SENT ||
+	       (b != NULL && (b->flags & SNAPSHOT_BACKEND_ELIGIBLE));
+}
+
+static void explain_verdict(struct pipeline_explanation *out)
+{
+	step(out, "verdict", "%s%s%s", pipeline_verdict_name(out->verdict), out->reason ? ": " : "",
+		out->reason ? drop_rows[out->reason].name : "");
+}
+
+void pipeline_explain(const struct pipeline *p, const struct pipeline_question *q,
+	struct pipeline_explanation *out)
+{
+	*out = (struct pipeline_explanation){
+		.backend_id = SNAPSHOT_BACKEND_NONE,
+		.listener_idx = UINT32_MAX,
+		.flow_idx = FLOW_NONE,
+		.owner_worker = p->worker_idx,
+	};
+	struct flow_key key;
+	if (!explain_address(p, q, &key, out)) {
+		explain_verdict(out);
+		return;
+	}
+	uint8_t kind = SNAPSHOT_OWN_NONE, side;
+	snapshot_find_own(p->snapshot, &q->dst, &kind);
+	uint32_t idx = flow_lookup(&p->flows, &key, &side);
+	if (idx != FLOW_NONE && flow_would_follow(p, flow_record(&p->flows, idx), q)) {
+		explain_flow(p, idx, side, out);
+	} else if (kind == SNAPSHOT_OWN_SNAT) {
+		step(out, "flow", "none: nothing starts at a SNAT address");
+		refuse(out, PIPELINE_DROP, DROP_NO_FLOW_QUIET);
+	} else {
+		explain_miss(p, q, key.own_slot, out);
+	}
+	explain_verdict(out);
+}

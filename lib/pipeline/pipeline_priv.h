@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// Between the stages of one pipeline; nobody else includes this.
+
+#include "pipeline.h"
+
+// One step of a packet's fate. Each sets verdict and reason, and counts.
+void stage_drop(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason);
+void stage_punt(struct burst *b, uint32_t i, enum pipeline_punt_class class);
+// The packet was consumed by an answer that is now in its mbuf.
+void stage_replied(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason);
+
+// Parse and classification: fills packets[], keys[], and for packets that need the table `pending`
+// (burst indices). Everybody else has its verdict afterwards.
+uint32_t stage_classify(struct pipeline *p, struct burst *b, uint8_t *pending);
+// Misses on the client side: listener, source range, pick, source port, flow. Sets flow_idx, or a verdict.
+void stage_open(struct pipeline *p, struct burst *b, uint32_t i);
+// Hits: expiry, state, re-pick. Returns false when the packet has to go through stage_open.
+bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i);
+// Next hop, TTL, MTU and rewrite of a packet with a flow.
+void stage_rewrite(struct pipeline *p, struct burst *b, uint32_t i);
+// ICMP error that quotes a packet of ours.
+void stage_icmp_error(struct pipeline *p, struct burst *b, uint32_t i);
+// Answers, rate limited.
+void stage_answer_echo(struct pipeline *p, struct burst *b, uint32_t i);
+// RST or port unreachable for a packet that nobody takes; `reason` names why.
+void stage_refuse(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason);
+void stage_answer_error(
+	struct pipeline *p, struct burst *b, uint32_t i, enum packet_error error, uint16_t mtu);
+
+// Removes a flow and gives its source port back.
+void stage_end_flow(struct pipeline *p, uint32_t flow_idx);
+bool bucket_take(struct pipeline_bucket *bucket, uint64_t now_ns);
+void pipeline_refresh_policies(struct pipeline *p);
+
+static inline const struct snapshot_backend *pipeline_backend(
+	const struct pipeline *p, uint32_t backend_id)
+{
+	return backend_id < p->snapshot->n_backends ? &p->snapshot->backends[backend_id] : NULL;
+}
+
+static inline struct pipeline_backend_counters *pipeline_backend_block(
+	struct pipeline *p, uint32_t backend_id)
+{
+	return backend_id < p->n_backend_counters ? &p->backend_counters[backend_id] : NULL;
+}
+
+static inline void relaxed_add(uint64_t *value, uint64_t n)
+{
+	__atomic_store_n(value, *value + n, __ATOMIC_RELAXED);
+}
+
+// Way towards a peer as the FIB of the snapshot has it now.
+static inline uint16_t pipeline_route(const struct pipeline *p, const struct address *peer)
+{
+	return nexthop_find(p->snapshot->fib, peer).nexthop;
+}
