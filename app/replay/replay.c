@@ -1,8 +1,417 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <stdio.h>
+// sluice-replay: packets in from a capture, packets out to a capture, through the stages of the product, with the
+// capture's timestamps as the clock. No EAL, no root, no hugepages. One arm: everything is on port p0.
+#include "replay_priv.h"
+#include "settings.h"
 
-int main(void)
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <pcap/pcap.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#define CHANGES_MAX    256
+#define FRAME_MAX      65535
+#define HEADROOM       256
+#define TAILROOM       256
+#define SWEEP_PER_TICK 65536u
+#define EXIT_USAGE     2
+
+struct change {
+	uint64_t at_ns;
+	const char *path;
+	struct kube_result services;
+};
+
+struct options {
+	const char *services;
+	const char *in;
+	const char *out;
+	const char *config;
+	struct change changes[CHANGES_MAX];
+	uint32_t n_changes;
+	bool json;
+};
+
+struct totals {
+	uint64_t received, generated, sent, punted;
+};
+
+static int usage(const char *why)
 {
-	fprintf(stderr, "sluice-replay: not wired yet\n");
+	if (why)
+		fprintf(stderr, "error: %s\n", why);
+	fprintf(stderr,
+		"usage: sluice-replay --services FILE --in IN.pcap --out OUT.pcap [--config FILE]\n"
+		"       [--change SECONDS:FILE ...] [--neighbour ADDRESS=MAC ...] [--seed N] "
+		"[--json]\n");
+	return EXIT_USAGE;
+}
+
+static int print_errors(const struct error *err)
+{
+	char line[1024];
+	for (uint32_t i = 0; i < err->n_items; i++)
+		fprintf(stderr, "error: %s\n", error_format(err, i, line, sizeof(line)));
+	if (err->n_lost)
+		fprintf(stderr, "error: and %u more\n", err->n_lost);
 	return 1;
+}
+
+// "12.5:FILE" -> 12500000000 and FILE. Digits and at most nine decimals.
+static int change_parse(const char *text, struct change *out)
+{
+	uint64_t seconds = 0, fraction = 0, unit = CLOCK_S;
+	const char *at = text;
+	for (; *at >= '0' && *at <= '9'; at++) {
+		if (seconds > UINT64_MAX / CLOCK_S / 10 - 10)
+			return -EINVAL;
+		seconds = seconds * 10 + (uint64_t)(*at - '0');
+	}
+	if (at == text)
+		return -EINVAL;
+	if (*at == '.') {
+		for (at++; *at >= '0' && *at <= '9' && unit > 1; at++) {
+			unit /= 10;
+			fraction += (uint64_t)(*at - '0') * unit;
+		}
+	}
+	if (*at != ':' || at[1] == 0)
+		return -EINVAL;
+	out->at_ns = seconds * CLOCK_S + fraction;
+	out->path = at + 1;
+	return 0;
+}
+
+static int neighbour_parse(char *text, struct replay_neighbour *out)
+{
+	char *equals = strchr(text, '=');
+	if (equals == NULL)
+		return -EINVAL;
+	*equals = 0;
+	int rc = address_parse(text, &out->address) || mac_parse(equals + 1, &out->mac);
+	*equals = '=';
+	return rc ? -EINVAL : 0;
+}
+
+static void seed_keys(struct replay_setup *setup, uint64_t seed)
+{
+	setup->key.words[0] = hash_stable(&seed, sizeof(seed), 101);
+	setup->key.words[1] = hash_stable(&seed, sizeof(seed), 102);
+}
+
+static const struct option long_options[] = {
+	{ "services", required_argument, NULL, 's' },
+	{ "in", required_argument, NULL, 'i' },
+	{ "out", required_argument, NULL, 'o' },
+	{ "config", required_argument, NULL, 'c' },
+	{ "change", required_argument, NULL, 'C' },
+	{ "neighbour", required_argument, NULL, 'n' },
+	{ "seed", required_argument, NULL, 'S' },
+	{ "json", no_argument, NULL, 'j' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
+
+// One option; NULL or what is wrong with it.
+static const char *option_take(
+	int option, char *text, struct options *o, struct replay_setup *setup)
+{
+	char *end = NULL;
+	switch (option) {
+	case 's':
+		o->services = text;
+		return NULL;
+	case 'i':
+		o->in = text;
+		return NULL;
+	case 'o':
+		o->out = text;
+		return NULL;
+	case 'c':
+		o->config = text;
+		return NULL;
+	case 'j':
+		o->json = true;
+		return NULL;
+	case 'C':
+		if (o->n_changes == CHANGES_MAX ||
+			change_parse(text, &o->changes[o->n_changes]) != 0)
+			return "--change: want SECONDS:FILE, at most 256 of them";
+		o->n_changes++;
+		return NULL;
+	case 'n':
+		if (setup->n_neighbours == REPLAY_NEIGHBOURS_MAX ||
+			neighbour_parse(text, &setup->neighbours[setup->n_neighbours]) != 0)
+			return "--neighbour: want ADDRESS=MAC, at most 1024 of them";
+		setup->n_neighbours++;
+		return NULL;
+	case 'S':
+		errno = 0;
+		seed_keys(setup, strtoull(text, &end, 0));
+		return errno || *end || end == text || *text == '-' ? "--seed: want a number"
+								    : NULL;
+	default:
+		return "unknown option, or an argument is missing";
+	}
+}
+
+static int change_compare(const void *a, const void *b)
+{
+	const struct change *x = a, *y = b;
+	return x->at_ns < y->at_ns ? -1 : x->at_ns > y->at_ns;
+}
+
+// ---------------------------------------------------------------- one packet
+
+static void mbuf_over(struct rte_mbuf *mbuf, uint8_t *buffer, const uint8_t *frame, uint32_t len)
+{
+	memset(mbuf, 0, sizeof(*mbuf));
+	mbuf->buf_addr = buffer;
+	mbuf->buf_len = UINT16_MAX;
+	mbuf->data_off = HEADROOM;
+	mbuf->data_len = (uint16_t)len;
+	mbuf->pkt_len = len;
+	mbuf->nb_segs = 1;
+	mbuf->refcnt = 1;
+	memcpy(buffer + HEADROOM, frame, len);
+}
+
+static void print_packet(
+	const struct replay_scene *scene, const struct burst *b, uint64_t number, uint32_t n_out)
+{
+	const struct snapshot *s = scene->snapshot;
+	const char *service = "";
+	char backend[ADDRESS_TEXT_LEN + 10] = "";
+	if (b->listener_idx[0] < s->n_listeners)
+		service = s->services[s->listeners[b->listener_idx[0]].service_idx].name;
+	if (b->backend_id[0] < s->n_backends) {
+		const struct snapshot_backend *row = &s->backends[b->backend_id[0]];
+		endpoint_format(&row->address, row->port, backend, sizeof(backend));
+	}
+	const char *reason = b->reason[0] ? drop_rows[b->reason[0]].name : "";
+	printf("{\"packet\": %" PRIu64
+	       ", \"verdict\": \"%s\", \"reason\": \"%s\", \"service\": \"%s\", "
+	       "\"backend\": \"%s\", \"out\": %u}\n",
+		number, pipeline_verdict_name(b->verdict[0]), reason, service, backend, n_out);
+}
+
+static void print_counters(const struct replay_scene *scene, const struct totals *t)
+{
+	printf("{\"counters\": {\"received\": %" PRIu64 ", \"generated\": %" PRIu64
+	       ", \"sent\": %" PRIu64 ", \"punted\": %" PRIu64 ", \"dropped\": {",
+		t->received, scene->counters.values[COUNTER_GENERATED], t->sent, t->punted);
+	const char *comma = "";
+	for (int i = 1; i < DROP_MAX; i++) {
+		if (scene->counters.drops[i] == 0)
+			continue;
+		printf("%s\"%s\": %" PRIu64, comma, drop_rows[i].name, scene->counters.drops[i]);
+		comma = ", ";
+	}
+	printf("}}}\n");
+}
+
+// Time goes on: seconds for stamps, and a bounded slice of ageing for each new second.
+static void scene_tick(struct replay_scene *scene, uint64_t now_ns)
+{
+	struct pipeline *p = &scene->pipeline;
+	uint32_t now_s = (uint32_t)(now_ns / CLOCK_S);
+	p->now_ns = now_ns;
+	if (now_s == p->now_s)
+		return;
+	p->now_s = now_s;
+	for (uint32_t done = 0; done < SWEEP_PER_TICK && p->flows.n_flows > 0; done += 256)
+		pipeline_housekeep(p, 256);
+}
+
+struct player {
+	struct replay_scene *scene;
+	struct options *options;
+	struct totals totals;
+	pcap_dumper_t *dumper;
+	uint8_t *buffer;
+	uint64_t now_ns;
+	uint32_t next_change;
+};
+
+static void player_write(
+	struct player *player, const struct rte_mbuf *mbuf, const struct pcap_pkthdr *header)
+{
+	struct timeval ts = { header->ts.tv_sec, header->ts.tv_usec / 1000 }; // ns in, us out
+	struct pcap_pkthdr out = { .ts = ts, .caplen = mbuf->data_len, .len = mbuf->pkt_len };
+	pcap_dump((u_char *)player->dumper, &out, rte_pktmbuf_mtod(mbuf, const u_char *));
+	player->totals.sent++;
+}
+
+static int player_changes(struct player *player)
+{
+	struct options *o = player->options;
+	while (player->next_change < o->n_changes &&
+		o->changes[player->next_change].at_ns <= player->now_ns) {
+		struct error err = { 0 };
+		struct change *change = &o->changes[player->next_change++];
+		int rc = replay_scene_change(player->scene, &change->services, &err);
+		if (rc != 0) {
+			print_errors(&err);
+			error_fini(&err);
+			return rc;
+		}
+	}
+	return 0;
+}
+
+static void player_packet(
+	struct player *player, const struct pcap_pkthdr *header, const uint8_t *frame)
+{
+	static struct burst
+		burst; // one packet at a time: the order of verdicts is the order of the capture
+	struct rte_mbuf mbuf;
+	uint32_t len = header->caplen < FRAME_MAX - HEADROOM - TAILROOM
+			       ? header->caplen
+			       : FRAME_MAX - HEADROOM - TAILROOM;
+	mbuf_over(&mbuf, player->buffer, frame, len);
+	scene_tick(player->scene, player->now_ns);
+	burst.n = 1;
+	burst.mbufs[0] = &mbuf;
+	burst.in_port[0] = 0;
+	player->totals.received++;
+	pipeline_run(&player->scene->pipeline, &burst);
+	uint32_t n_out = 0;
+	if (burst.verdict[0] == PIPELINE_FORWARD || burst.verdict[0] == PIPELINE_REPLY) {
+		player_write(player, &mbuf, header);
+		n_out = 1;
+	} else if (burst.verdict[0] == PIPELINE_PUNT) {
+		player->totals.punted++;
+	}
+	if (player->options->json)
+		print_packet(player->scene, &burst, player->totals.received, n_out);
+}
+
+static int play(struct replay_scene *scene, struct options *o, pcap_t *in)
+{
+	struct player player = { .scene = scene, .options = o };
+	pcap_t *shape = pcap_open_dead(DLT_EN10MB, FRAME_MAX);
+	player.buffer = calloc(1, FRAME_MAX + 1);
+	player.dumper = shape ? pcap_dump_open(shape, o->out) : NULL;
+	if (player.dumper == NULL || player.buffer == NULL) {
+		fprintf(stderr, "error: --out: %s\n", shape ? pcap_geterr(shape) : "out of memory");
+		free(player.buffer);
+		if (shape)
+			pcap_close(shape);
+		return 1;
+	}
+	struct pcap_pkthdr *header;
+	const u_char *frame;
+	int rc, failed = 0;
+	while (!failed && (rc = pcap_next_ex(in, &header, &frame)) == 1) {
+		uint64_t at_ns =
+			(uint64_t)header->ts.tv_sec * CLOCK_S + (uint64_t)header->ts.tv_usec;
+		if (at_ns > player.now_ns) // a clock that jumps back stands still
+			player.now_ns = at_ns;
+		failed = player_changes(&player) != 0;
+		if (!failed)
+			player_packet(&player, header, frame);
+	}
+	if (!failed && rc == PCAP_ERROR) {
+		fprintf(stderr, "error: --in: %s\n", pcap_geterr(in));
+		failed = 1;
+	}
+	if (o->json)
+		print_counters(scene, &player.totals);
+	pcap_dump_close(player.dumper);
+	pcap_close(shape);
+	free(player.buffer);
+	return failed ? 1 : 0;
+}
+
+// ---------------------------------------------------------------- start
+
+static int setup_from_settings(const char *path, struct replay_setup *setup, struct error *err)
+{
+	setup->defaults = service_defaults_builtin();
+	setup->mtu = 1500;
+	setup->flow_capacity = 1000000;
+	setup->snat_port_min = 1024;
+	setup->snat_port_max = 65535;
+	setup->n_snat = 2;
+	address_parse("192.0.2.1", &setup->snat[0]);
+	address_parse("2001:db8::1", &setup->snat[1]);
+	return path ? replay_settings(path, setup, err) : 0;
+}
+
+static int load_all(struct options *o, const struct replay_setup *setup,
+	struct kube_result *services, struct error *err)
+{
+	int rc = replay_load_services(o->services, &setup->defaults, services, err);
+	for (uint32_t i = 0; i < o->n_changes; i++) {
+		int failed = replay_load_services(
+			o->changes[i].path, &setup->defaults, &o->changes[i].services, err);
+		rc = rc ? rc : failed;
+	}
+	qsort(o->changes, o->n_changes, sizeof(o->changes[0]), change_compare);
+	return rc;
+}
+
+static int run(struct options *o, struct replay_setup *setup)
+{
+	struct error err = { 0 };
+	struct kube_result services = { 0 };
+	struct replay_scene *scene = aligned_alloc(64, (sizeof(*scene) + 63) & ~(size_t)63);
+	char text[PCAP_ERRBUF_SIZE] = "";
+	pcap_t *in = NULL;
+	int code = 1;
+	if (scene == NULL)
+		return 1;
+	memset(scene, 0, sizeof(*scene));
+	if (setup_from_settings(o->config, setup, &err) != 0 ||
+		load_all(o, setup, &services, &err) != 0 ||
+		replay_scene_init(scene, setup, &services, &err) != 0) {
+		print_errors(&err);
+		goto out;
+	}
+	in = pcap_open_offline_with_tstamp_precision(o->in, PCAP_TSTAMP_PRECISION_NANO, text);
+	if (in == NULL)
+		fprintf(stderr, "error: --in: %s\n", text);
+	else if (pcap_datalink(in) != DLT_EN10MB)
+		fprintf(stderr, "error: --in: %s: link type %d; allowed: Ethernet (1)\n", o->in,
+			pcap_datalink(in));
+	else
+		code = play(scene, o, in);
+out:
+	if (in)
+		pcap_close(in);
+	replay_scene_fini(scene);
+	free(scene);
+	kube_result_fini(&services);
+	for (uint32_t i = 0; i < o->n_changes; i++)
+		kube_result_fini(&o->changes[i].services);
+	error_fini(&err);
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	static struct options options;
+	static struct replay_setup setup;
+	uint64_t seed = 0;
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		seed = (uint64_t)clock_wall_ms();
+	seed_keys(&setup, seed);
+	int option;
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (option == 'h') {
+			usage(NULL);
+			return 0;
+		}
+		const char *wrong = option_take(option, optarg, &options, &setup);
+		if (wrong)
+			return usage(wrong);
+	}
+	if (optind < argc)
+		return usage("arguments without an option");
+	if (!options.services || !options.in || !options.out)
+		return usage("--services, --in and --out are needed");
+	return run(&options, &setup);
 }

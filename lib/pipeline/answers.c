@@ -3,6 +3,22 @@
 // Answers of our own, made in the mbuf that asked, each within a rate.
 #include "pipeline_priv.h"
 
+// Sends the answer the way the FIB knows to its receiver; where that is not known (yet), back to the station
+// that the packet came from, which the answer's MACs already say.
+static void leave_answer(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason)
+{
+	const struct address *to = &b->packets[i].src;
+	struct way way = { 0 };
+	b->out_port[i] = b->in_port[i];
+	struct eth_header *eth = rte_pktmbuf_mtod(b->mbufs[i], struct eth_header *);
+	if (way_find(p, pipeline_route(p, to), to, &way) == DROP_NONE && !way.wait) {
+		b->out_port[i] = way.port;
+		eth->dst = way.mac;
+	}
+	eth->src = p->ports[b->out_port[i]].mac;
+	stage_replied(p, b, i, reason);
+}
+
 void stage_answer_echo(struct pipeline *p, struct burst *b, uint32_t i)
 {
 	const struct packet *packet = &b->packets[i];
@@ -24,7 +40,7 @@ void stage_answer_echo(struct pipeline *p, struct burst *b, uint32_t i)
 		return;
 	}
 	counters_add(p->counters, COUNTER_ECHO_REPLIES, 1);
-	stage_replied(p, b, i, DROP_ECHO_ANSWERED);
+	leave_answer(p, b, i, DROP_ECHO_ANSWERED);
 }
 
 void stage_refuse(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason)
@@ -47,7 +63,7 @@ void stage_refuse(struct pipeline *p, struct burst *b, uint32_t i, enum drop_rea
 		return;
 	}
 	counters_add(p->counters, is_tcp ? COUNTER_RESETS_SENT : COUNTER_UNREACHABLES_SENT, 1);
-	stage_replied(p, b, i, reason);
+	leave_answer(p, b, i, reason);
 }
 
 void stage_answer_error(
@@ -66,5 +82,5 @@ void stage_answer_error(
 	}
 	counters_add(p->counters,
 		error == PACKET_TOO_BIG ? COUNTER_TOO_BIG_SENT : COUNTER_TIME_EXCEEDED_SENT, 1);
-	stage_replied(p, b, i, reason);
+	leave_answer(p, b, i, reason);
 }

@@ -57,7 +57,6 @@ void stage_replied(struct pipeline *p, struct burst *b, uint32_t i, enum drop_re
 {
 	stage_drop(p, b, i, reason);
 	b->verdict[i] = PIPELINE_REPLY;
-	b->out_port[i] = b->in_port[i];
 	counters_add(p->counters, COUNTER_GENERATED, 1);
 }
 

@@ -28,6 +28,18 @@ void stage_refuse(struct pipeline *p, struct burst *b, uint32_t i, enum drop_rea
 void stage_answer_error(
 	struct pipeline *p, struct burst *b, uint32_t i, enum packet_error error, uint16_t mtu);
 
+// Port and MAC towards a peer; wait: the neighbour is not resolved.
+struct way {
+	uint16_t nexthop;
+	uint8_t port;
+	bool wait;
+	struct mac mac;
+	struct address neighbour;
+};
+// nexthop: index, NEXTHOP_NONE or NEXTHOP_MISSING as the FIB answered for `peer`. DROP_NONE or DROP_NO_ROUTE.
+enum drop_reason way_find(
+	const struct pipeline *p, uint16_t nexthop, const struct address *peer, struct way *out);
+
 // Removes a flow and gives its source port back.
 void stage_end_flow(struct pipeline *p, uint32_t flow_idx);
 bool bucket_take(struct pipeline_bucket *bucket, uint64_t now_ns);

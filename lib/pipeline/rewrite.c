@@ -11,16 +11,7 @@ static void refresh_routes(struct pipeline *p, struct flow_record *r, uint8_t ge
 	r->route_generation = generation;
 }
 
-// Port and MAC towards `peer`. DROP_NONE with wait = true when the neighbour is not resolved yet.
-struct way {
-	uint16_t nexthop;
-	uint8_t port;
-	bool wait;
-	struct mac mac;
-	struct address neighbour;
-};
-
-static enum drop_reason way_find(
+enum drop_reason way_find(
 	const struct pipeline *p, uint16_t nexthop, const struct address *peer, struct way *out)
 {
 	out->nexthop = nexthop;
