@@ -328,6 +328,8 @@ static int play(struct replay_scene *scene, struct options *o, pcap_t *in)
 
 // ---------------------------------------------------------------- start
 
+int replay_settings(const char *path, struct replay_setup *setup, struct error *err);
+
 static int setup_from_settings(const char *path, struct replay_setup *setup, struct error *err)
 {
 	setup->defaults = service_defaults_builtin();
