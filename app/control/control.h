@@ -5,6 +5,7 @@
 // no locks. Handlers must not block.
 
 #include <event2/event.h>
+#include <jansson.h>
 
 #include "base.h"
 #include "dataplane.h"
@@ -32,6 +33,8 @@ int control_create(const struct control_config *config, const struct log *log, s
 // Wires the device and data plane in (borrowed); events of dataplane_event_fd are handled from here on.
 int control_attach(
 	struct control *c, struct device *device, struct dataplane *dp, struct error *err);
+// Called when the data plane's event descriptor fires: the time to take punted frames. NULL: none.
+void control_set_punt_hook(struct control *c, void (*fn)(void *arg), void *arg);
 void control_detach(struct control *c); // before the data plane is destroyed
 void control_destroy(struct control *c);
 struct event_base *control_base(struct control *c);
@@ -69,6 +72,19 @@ int control_clear_overlay(struct control *c, const char *namespace, const char *
 	const struct address *address, uint16_t port, char which, struct error *err);
 // Loads API-owned objects and overlays kept in state_dir; a broken file is reported in err and set aside, the rest is loaded.
 int control_load_state(struct control *c, struct error *err);
+
+// ---------------------------------------------------------------- services as JSON (interfaces.md section 6: metadata, spec)
+// Gives a new reference; NULL: out of memory. Decoding its result gives an equal service.
+json_t *control_service_to_json(const struct service *service);
+// Gives a validated, normalised service of owner api, or NULL with every finding at its JSON pointer
+// ("/spec/listeners/0/port: 70000 not in 1..65535"). Unknown fields are refused; status, managedBy and generation are
+// ignored. Absent fields take their default; a backend without "ports" takes every listener's own.
+struct service *control_service_from_json(
+	const json_t *body, const struct service_defaults *defaults, struct error *err);
+json_t *control_overlay_to_json(const struct service_overlay *overlay);
+int control_overlay_from_json(const json_t *value, struct service_overlay *out, struct error *err);
+// A point in time: RFC 3339 in UTC ("2026-01-31T12:00:00Z"), or a duration from now_ms on ("5m"). -EINVAL.
+int control_parse_deadline(const char *text, int64_t now_ms, int64_t *out_ms);
 
 // ---------------------------------------------------------------- state as seen by operators
 struct control_backend_status {
