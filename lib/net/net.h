@@ -248,6 +248,17 @@ static inline rte_be16_t checksum_update(rte_be16_t old, uint64_t removed, uint6
 	return (rte_be16_t)~checksum_fold(sum);
 }
 
+// The same in two steps, where one change goes into several checksums: the folded delta of what went and came, then each
+// checksum. A delta of something that changed is never 0.
+static inline uint16_t checksum_delta(uint64_t removed, uint64_t added)
+{
+	return checksum_fold((uint64_t)(uint16_t)~checksum_fold(removed) + added);
+}
+static inline rte_be16_t checksum_apply(rte_be16_t old, uint32_t delta) // a sum of a few deltas
+{
+	return (rte_be16_t)~checksum_fold((uint64_t)(uint16_t)~old + delta);
+}
+
 // Pseudo-header sum (RFC 793, RFC 8200 8.1). Addresses of one family; len in host order.
 uint64_t checksum_pseudo(
 	const struct address *src, const struct address *dst, uint8_t protocol, uint32_t len);

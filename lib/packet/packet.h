@@ -3,6 +3,9 @@
 // One packet: parse with every length checked, rewrite per mode, answers of our own.
 // Works on struct rte_mbuf through header-only accessors; allocates and frees nothing.
 // Hot; any worker; no shared state.
+//
+// parse.c reads; rewrite_<mode>.c and icmp.c change a packet that goes on; echo.c, reset.c and error.c turn it into an answer;
+// l4_checksum.c is for where an incremental checksum is not enough.
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,7 +50,15 @@ struct packet {
 // reads past data_len of the first segment; total lengths are checked against pkt_len.
 // own_mac == NULL: any destination MAC is taken; else unicast frames to another station are
 // PACKET_BAD(DROP_NOT_OUR_MAC).
-// ARP and other ethertypes are PACKET_OTHER. IP options: PACKET_BAD(DROP_V4_OPTIONS), unless the protocol is IGMP (PACKET_OTHER).
+// ARP and other ethertypes (VLAN tags too) are PACKET_OTHER. IP options: PACKET_BAD(DROP_V4_OPTIONS), unless the protocol is IGMP
+// (PACKET_OTHER, with or without options).
+//
+// A malformed packet to somebody else is the kernel's business, so a PACKET_BAD has its addresses whenever both could be read: the
+// caller drops it when dst is ours and punts it otherwise. Without addresses it is dropped: too short, no IP version, or
+// IPv4-mapped addresses on the wire, which must not be taken for the IPv4 ones.
+// The unspecified source is impossible, except towards multicast, broadcast and link-local destinations (DHCP, duplicate
+// address detection, MLD): PACKET_OTHER or PACKET_ICMP_OTHER.
+// UDP over IPv6 without a checksum is PACKET_BAD(DROP_BAD_L4_CHECKSUM) (RFC 8200 8.1): nothing to update.
 void packet_parse(const struct rte_mbuf *mbuf, const struct mac *own_mac, struct packet *out);
 
 // Full check of the TCP, UDP or ICMP checksum over all segments; UDP over IPv4 with checksum 0 is fine. Used on
@@ -71,21 +82,23 @@ struct packet_nat {
 void packet_rewrite_fullnat(
 	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat);
 
-// ICMP error that quotes a packet of a flow of ours: parses the quoted packet. False: not there, truncated or implausible (not TCP or UDP).
-// quoted->l3_offset and l4_offset are offsets in the frame of the quoted headers; only src, dst, ports, protocol, offsets are set.
+// ICMP error that quotes a packet of a flow of ours: parses the quoted packet. False: not there, truncated or implausible (not TCP or
+// UDP, a later fragment, IPv4 options, or a quoted source that is not the error's destination: errors go to who sent the quoted packet).
+// quoted->l3_offset and l4_offset are offsets in the frame of the quoted headers; only src, dst, ports, protocol, is_v6, offsets and
+// l4_length (bytes of the quoted L4 header and payload that are there) are set.
 bool packet_parse_quoted(
 	const struct rte_mbuf *mbuf, const struct packet *p, struct packet *quoted);
 // Rewrites an ICMP error: outer addresses, and the quoted packet's addresses and ports, with all checksums (quoted IPv4 header, quoted L4
-// where present, outer ICMP recomputed). Family stays.
+// where present, outer ICMP recomputed: the caller has checked packet_l4_checksum_ok). Outer TTL less one. Family stays.
 void packet_rewrite_icmp_error(struct rte_mbuf *mbuf, const struct packet *p,
 	const struct packet *quoted, const struct packet_nat *outer,
 	const struct packet_nat *inner);
 
-// Answers in place: the mbuf becomes our answer, MACs swapped. All return false when the frame cannot hold the answer (segments, room), and
-// leave the mbuf as it was.
-bool packet_answer_echo(
-	struct rte_mbuf *mbuf, const struct packet *p); // TTL 64, checksum incremental
-bool packet_answer_reset(struct rte_mbuf *mbuf, const struct packet *p); // RFC 9293 3.10.7.1
+// Answers in place: the mbuf becomes our answer, MACs swapped, TTL 64, no extension headers, no Ethernet padding. All return false when there is
+// nothing to answer (below; frames to a group MAC) or the frame cannot hold the answer (segments, room), and leave the mbuf as it was.
+bool packet_answer_echo(struct rte_mbuf *mbuf, const struct packet *p); // checksum incremental
+// RFC 9293 3.10.7.1: never to an RST.
+bool packet_answer_reset(struct rte_mbuf *mbuf, const struct packet *p);
 enum packet_error { PACKET_PORT_UNREACHABLE, PACKET_TIME_EXCEEDED, PACKET_TOO_BIG };
 // ICMP or ICMPv6 error from address `from` quoting the packet (v4: header + 8 bytes or as much as fits 576; v6: up to 1280). mtu only for TOO_BIG.
 // Refuses (false) for ICMP errors, multicast, fragments but the first (RFC 1122 3.2.2, RFC 4443 2.4 e).

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Hot path: no allocation, lock, log, system call.
+// One frame to struct packet. Every header is checked twice: against the length that the layer above it claims (a lie or a cut
+// is named after that header) and against data_len of the first segment, past which nothing is read.
+#include "packet_priv.h"
+
+#define V6_EXTENSIONS_MAX 8
+
+enum {
+	PROTO_HOP_BY_HOP = 0,
+	PROTO_IGMP = 2,
+	PROTO_ROUTING = 43,
+	PROTO_FRAGMENT = 44,
+	PROTO_DESTINATION = 60,
+};
+
+enum {
+	ICMP4_UNREACHABLE = 3,
+	ICMP4_ECHO = 8,
+	ICMP4_TIME_EXCEEDED = 11,
+	ICMP4_PARAMETER = 12,
+	ICMP6_UNREACHABLE = 1,
+	ICMP6_PARAMETER = 4,
+	ICMP6_ECHO = 128,
+};
+
+static inline void refuse(struct packet *p, enum drop_reason reason)
+{
+	p->kind = PACKET_BAD;
+	p->reason = (uint8_t)reason;
+}
+
+// True when the first `end` bytes of the frame are in the first segment; else refused: `cut` when the frame itself ends before.
+static inline bool reaches(
+	const struct rte_mbuf *mbuf, struct packet *p, uint32_t end, enum drop_reason cut)
+{
+	if (likely(end <= mbuf->data_len))
+		return true;
+	refuse(p, end <= mbuf->pkt_len ? DROP_SEGMENTED_HEADERS : cut);
+	return false;
+}
+
+// ---------------------------------------------------------------- layer 4
+static inline void parse_tcp(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	if (p->l4_length < sizeof(struct tcp_header)) {
+		refuse(p, DROP_TCP_TRUNCATED);
+		return;
+	}
+	if (!reaches(mbuf, p, p->l4_offset + sizeof(struct tcp_header), DROP_TCP_TRUNCATED))
+		return;
+	const struct tcp_header *tcp = packet_at(mbuf, p->l4_offset);
+	uint32_t header_length = (tcp->offset >> 4) * 4u;
+	if (header_length < sizeof(*tcp) || header_length > p->l4_length) {
+		refuse(p, DROP_TCP_BAD_OFFSET);
+		return;
+	}
+	if (!reaches(mbuf, p, p->l4_offset + header_length, DROP_TCP_TRUNCATED))
+		return;
+	p->src_port = tcp->src_port;
+	p->dst_port = tcp->dst_port;
+	p->tcp_flags = tcp->flags;
+	uint8_t flags = tcp->flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_URG);
+	if (flags == 0 || ((flags & TCP_SYN) && (flags & (TCP_FIN | TCP_RST)))) {
+		refuse(p, DROP_TCP_BAD_FLAGS);
+		return;
+	}
+	p->kind = PACKET_FLOW;
+}
+
+static inline void parse_udp(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	if (p->l4_length < sizeof(struct udp_header)) {
+		refuse(p, DROP_UDP_TRUNCATED);
+		return;
+	}
+	if (!reaches(mbuf, p, p->l4_offset + sizeof(struct udp_header), DROP_UDP_TRUNCATED))
+		return;
+	const struct udp_header *udp = packet_at(mbuf, p->l4_offset);
+	p->src_port = udp->src_port;
+	p->dst_port = udp->dst_port;
+	if (rte_be_to_cpu_16(udp->length) != p->l4_length) {
+		refuse(p, DROP_UDP_BAD_LENGTH);
+		return;
+	}
+	if (udp->checksum == 0 && p->is_v6) {
+		refuse(p, DROP_BAD_L4_CHECKSUM);
+		return;
+	}
+	p->kind = PACKET_FLOW;
+}
+
+// Redirects and source quench (RFC 6633) are no errors for a flow; unknown ICMPv6 errors quote we do not know what.
+static inline bool icmp_is_error(bool is_v6, uint8_t type)
+{
+	if (is_v6)
+		return type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER;
+	return type == ICMP4_UNREACHABLE || type == ICMP4_TIME_EXCEEDED || type == ICMP4_PARAMETER;
+}
+
+static void parse_icmp(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	if (p->l4_length < sizeof(struct icmp_header)) {
+		refuse(p, DROP_ICMP_TRUNCATED);
+		return;
+	}
+	if (!reaches(mbuf, p, p->l4_offset + sizeof(struct icmp_header), DROP_ICMP_TRUNCATED))
+		return;
+	const struct icmp_header *icmp = packet_at(mbuf, p->l4_offset);
+	p->kind = PACKET_ICMP_OTHER;
+	if (icmp->type == (p->is_v6 ? ICMP6_ECHO : ICMP4_ECHO) && icmp->code == 0) {
+		p->kind = PACKET_ECHO;
+		p->src_port = icmp->word_hi;
+	} else if (icmp_is_error(p->is_v6, icmp->type)) {
+		p->kind = PACKET_ICMP_ERROR;
+	}
+}
+
+static inline void parse_l4(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	if (likely(p->protocol == NET_PROTO_TCP))
+		parse_tcp(mbuf, p);
+	else if (p->protocol == NET_PROTO_UDP)
+		parse_udp(mbuf, p);
+	else if (p->protocol == (p->is_v6 ? NET_PROTO_ICMPV6 : NET_PROTO_ICMP))
+		parse_icmp(mbuf, p);
+	else
+		p->kind = p->protocol == PROTO_IGMP && !p->is_v6 ? PACKET_OTHER : PACKET_PROTOCOL;
+}
+
+// ---------------------------------------------------------------- sources
+static bool destination_is_local(const struct address *dst)
+{
+	if (address_is_v4(dst))
+		return (dst->bytes[12] & 0xf0) == 224 || dst->words[3] == 0xffffffff ||
+		       (dst->bytes[12] == 169 && dst->bytes[13] == 254);
+	return dst->bytes[0] == 0xff || (dst->bytes[0] == 0xfe && (dst->bytes[1] & 0xc0) == 0x80);
+}
+
+// True when p is settled: refused, or the kernel's for its unspecified source.
+static bool source_is_odd(struct packet *p)
+{
+	if (!address_is_impossible_source(&p->src))
+		return false;
+	if (address_is_unspecified(&p->src) && destination_is_local(&p->dst)) {
+		bool is_icmp = p->protocol == (p->is_v6 ? NET_PROTO_ICMPV6 : NET_PROTO_ICMP);
+		p->kind = is_icmp ? PACKET_ICMP_OTHER : PACKET_OTHER;
+	} else {
+		refuse(p, DROP_IMPOSSIBLE_SOURCE);
+	}
+	return true;
+}
+
+// ---------------------------------------------------------------- IPv4
+static inline bool v4_checksum_ok(
+	const struct rte_mbuf *mbuf, const struct v4_header *ip, uint32_t header_length)
+{
+	if ((mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD)
+		return true;
+	uint32_t words[5];
+	memcpy(words, ip, sizeof(words));
+	uint64_t sum = (uint64_t)words[0] + words[1] + words[2] + words[3] + words[4];
+	if (unlikely(header_length > sizeof(*ip)))
+		sum += checksum_sum(ip + 1, header_length - sizeof(*ip));
+	return checksum_fold(sum) == 0xffff;
+}
+
+// Lengths, checksum and options. False: refused.
+static inline bool v4_header_ok(
+	const struct rte_mbuf *mbuf, const struct v4_header *ip, struct packet *p)
+{
+	uint32_t header_length = (ip->version_ihl & 15) * 4u;
+	if (header_length < sizeof(*ip)) {
+		refuse(p, DROP_V4_BAD_VERSION);
+		return false;
+	}
+	uint32_t total = rte_be_to_cpu_16(ip->total_length);
+	if (total < header_length || p->l3_offset + total > mbuf->pkt_len) {
+		refuse(p, DROP_V4_BAD_LENGTH);
+		return false;
+	}
+	if (!reaches(mbuf, p, p->l3_offset + header_length, DROP_V4_TRUNCATED))
+		return false;
+	if (!v4_checksum_ok(mbuf, ip, header_length)) {
+		refuse(p, DROP_V4_BAD_CHECKSUM);
+		return false;
+	}
+	p->l3_length = (uint16_t)total;
+	p->l4_offset = (uint16_t)(p->l3_offset + header_length);
+	p->l4_length = (uint16_t)(total - header_length);
+	if (unlikely(header_length > sizeof(*ip)) && ip->protocol != PROTO_IGMP) {
+		refuse(p, DROP_V4_OPTIONS);
+		return false;
+	}
+	return true;
+}
+
+static inline void parse_v4(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	if (!reaches(mbuf, p, p->l3_offset + sizeof(struct v4_header), DROP_V4_TRUNCATED))
+		return;
+	const struct v4_header *ip = packet_at(mbuf, p->l3_offset);
+	if (ip->version_ihl >> 4 != 4) {
+		refuse(p, DROP_V4_BAD_VERSION);
+		return;
+	}
+	p->src = address_from_v4(ip->src);
+	p->dst = address_from_v4(ip->dst);
+	p->have_addresses = true;
+	p->protocol = ip->protocol;
+	p->ttl = ip->ttl;
+	if (!v4_header_ok(mbuf, ip, p))
+		return;
+	// 1..223 but 127 cannot be odd.
+	uint8_t top = p->src.bytes[12];
+	if (unlikely(top == 0 || top == 127 || top >= 224) && source_is_odd(p))
+		return;
+	if (unlikely(ip->fragment & RTE_BE16(0x3fff))) {
+		p->kind = PACKET_FRAGMENT;
+		return;
+	}
+	parse_l4(mbuf, p);
+}
+
+// ---------------------------------------------------------------- IPv6
+static bool v6_is_extension(uint8_t next, uint32_t n_before)
+{
+	return next == PROTO_ROUTING || next == PROTO_FRAGMENT || next == PROTO_DESTINATION ||
+	       (next == PROTO_HOP_BY_HOP && n_before == 0); // first or nowhere, RFC 8200 4.1
+}
+
+// One extension header at `at`. Returns its length, or 0 when p is settled (refused, or a fragment).
+static uint32_t v6_walk_one(
+	const struct rte_mbuf *mbuf, struct packet *p, uint32_t at, uint8_t *next)
+{
+	uint32_t end = (uint32_t)p->l3_offset + p->l3_length;
+	if (at + 8 > end) {
+		refuse(p, DROP_V6_TRUNCATED);
+		return 0;
+	}
+	if (!reaches(mbuf, p, at + 8, DROP_V6_TRUNCATED))
+		return 0;
+	const uint8_t *header = packet_at(mbuf, at);
+	uint32_t length = *next == PROTO_FRAGMENT ? 8 : (header[1] + 1u) * 8;
+	if (at + length > end) {
+		refuse(p, DROP_V6_TRUNCATED);
+		return 0;
+	}
+	if (!reaches(mbuf, p, at + length, DROP_V6_TRUNCATED))
+		return 0;
+	if (*next == PROTO_ROUTING && header[3] != 0) {
+		refuse(p, DROP_V6_ROUTING_HEADER);
+		return 0;
+	}
+	bool is_fragment = *next == PROTO_FRAGMENT;
+	*next = p->protocol = header[0];
+	p->l4_offset = (uint16_t)(at + length);
+	p->l4_length = (uint16_t)(end - at - length);
+	if (is_fragment && (header[2] != 0 || (header[3] & 0xf9) != 0)) {
+		p->kind = PACKET_FRAGMENT;
+		return 0;
+	}
+	p->is_atomic_fragment |= is_fragment;
+	return length;
+}
+
+// False: p is settled.
+static bool v6_walk_extensions(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	uint8_t next = p->protocol;
+	uint32_t at = p->l4_offset;
+	for (uint32_t n = 0; v6_is_extension(next, n); n++) {
+		if (n == V6_EXTENSIONS_MAX) {
+			refuse(p, DROP_V6_TOO_MANY_HEADERS);
+			return false;
+		}
+		uint32_t length = v6_walk_one(mbuf, p, at, &next);
+		if (length == 0)
+			return false;
+		at += length;
+	}
+	return true;
+}
+
+static inline void parse_v6(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	if (!reaches(mbuf, p, p->l3_offset + sizeof(struct v6_header), DROP_V6_TRUNCATED))
+		return;
+	const struct v6_header *ip = packet_at(mbuf, p->l3_offset);
+	p->is_v6 = true;
+	if ((ip->version_class_label & RTE_BE32(0xf0000000)) != RTE_BE32(0x60000000)) {
+		refuse(p, DROP_V6_BAD_VERSION);
+		return;
+	}
+	p->src = ip->src;
+	p->dst = ip->dst;
+	if (address_is_v4(&p->src) || address_is_v4(&p->dst)) {
+		refuse(p, DROP_IMPOSSIBLE_SOURCE);
+		return;
+	}
+	p->have_addresses = true;
+	p->protocol = ip->next_header;
+	p->ttl = ip->hop_limit;
+	uint32_t total = sizeof(*ip) + rte_be_to_cpu_16(ip->payload_length);
+	if (total > UINT16_MAX || p->l3_offset + total > mbuf->pkt_len) {
+		refuse(p, DROP_V6_BAD_LENGTH);
+		return;
+	}
+	p->l3_length = (uint16_t)total;
+	p->l4_offset = (uint16_t)(p->l3_offset + sizeof(*ip));
+	p->l4_length = (uint16_t)(total - sizeof(*ip));
+	if (unlikely(p->protocol != NET_PROTO_TCP && p->protocol != NET_PROTO_UDP) &&
+		!v6_walk_extensions(mbuf, p))
+		return;
+	uint8_t top = p->src.bytes[0];
+	if (unlikely(top == 0 || top == 0xff) && source_is_odd(p))
+		return;
+	parse_l4(mbuf, p);
+}
+
+void packet_parse(const struct rte_mbuf *mbuf, const struct mac *own_mac, struct packet *out)
+{
+	memset(out, 0, sizeof(*out)); // PACKET_OTHER
+	if (!reaches(mbuf, out, sizeof(struct eth_header), DROP_ETH_TRUNCATED))
+		return;
+	const struct eth_header *eth = packet_at(mbuf, 0);
+	if (own_mac && !(eth->dst.bytes[0] & 1) &&
+		memcmp(&eth->dst, own_mac, sizeof(*own_mac)) != 0) {
+		refuse(out, DROP_NOT_OUR_MAC);
+		return;
+	}
+	out->l3_offset = sizeof(*eth);
+	if (likely(eth->type == RTE_BE16(NET_ETHERTYPE_V4)))
+		parse_v4(mbuf, out);
+	else if (eth->type == RTE_BE16(NET_ETHERTYPE_V6))
+		parse_v6(mbuf, out);
+}
