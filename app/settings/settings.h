@@ -102,6 +102,7 @@ struct settings_kubernetes {
 	bool enabled; // refused for now
 	char kubeconfig[SETTINGS_PATH_MAX];
 	char class[128];
+	uint32_t n_pools; // 0: pools are refused for now
 };
 
 struct settings_log {
