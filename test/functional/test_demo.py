@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The demo of the README, as a newcomer runs it."""
+import json
+import os
+import subprocess
+
+import rig as rigs
+
+DEMO = os.path.join(rigs.TOP, "scripts", "demo")
+
+
+def demo(*args):
+    return subprocess.run([DEMO, *args], capture_output=True, text=True, timeout=300, check=False)
+
+
+def leftovers():
+    spaces = [n for n in os.listdir("/run/netns") if n.startswith("demo-")] if os.path.isdir("/run/netns") else []
+    return spaces + (["/run/sluice-demo"] if os.path.exists("/run/sluice-demo") else [])
+
+
+def test_once():
+    out = demo("--once", "--json")
+    assert out.returncode == 0, out.stdout[-1000:] + out.stderr[-3000:]
+    result = json.loads(out.stdout.strip().split("\n")[-1])
+    assert result["requests"] == 1000 and result["failed"] == 0
+    assert sorted(result["backends"]) == ["b1", "b2", "b3"] and sum(result["backends"].values()) == 1000
+    assert 0 < result["p50_ms"] <= result["p99_ms"]
+    assert leftovers() == []
+
+
+def test_what_it_says_to_try_next_works():
+    try:
+        out = demo()
+        assert out.returncode == 0, out.stdout[-1000:] + out.stderr[-3000:]
+        commands = [line.strip() for line in out.stdout.split("Now try", 1)[1].split("\n")[1:] if line.strip()]
+        assert len(commands) >= 8
+        for command in commands[:-1]:
+            ran = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30, check=False)
+            assert ran.returncode == 0, f"{command}: {ran.returncode} {ran.stderr}"
+            assert ran.stdout.strip(), command
+    finally:
+        assert demo("down").returncode == 0
+    assert leftovers() == []
+    assert "nothing to remove" in demo("down").stdout
+
+
+def test_usage_errors():
+    assert demo("sideways").returncode == 2
+    assert demo("--cluster").returncode == 2

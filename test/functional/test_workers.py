@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Two workers, re-steered returns, idle workers, other kinds of ports, explain against the path taken."""
+import json
+import os
+import time
+
+import pytest
+
+import rig as rigs
+
+WALK = """
+import json, socket, sys
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+out = []
+for k in range(count):
+    s = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
+    s.settimeout(5); s.connect((host, port))
+    s.send(b'GET / HTTP/1.0\\r\\n\\r\\n')
+    text = b''
+    while True:
+        piece = s.recv(4096)
+        if not piece: break
+        text += piece
+    out.append([s.getsockname()[1], text.decode().strip().split()[-1]])
+    s.close()
+print(json.dumps(out))
+"""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
+def test_two_workers(make_rig):
+    rig = make_rig(queues=2)
+    assert len(rig.workers()) == 2
+    for vip in (rigs.VIP4, rigs.VIP6):
+        result = rig.load("requests", vip, "80", "4000", "32", timeout_s=120)
+        assert result["failed"] == 0, result["errors"]
+        assert sorted(result["backends"]) == ["b1", "b2", "b3"]
+    workers = rig.workers()
+    assert all(w["counters"]["flows_created"] > 0 for w in workers), "one worker got no flow"
+    assert rig.counter("resteered_out") > 0, "no return arrived at the wrong worker: nothing was shown"
+    rig.assert_accounted()
+    assert rig.counter("resteered_out") == rig.counter("resteered_in")
+    assert not set(rig.drops()) - {"no_flow_quiet"}, rig.drops()
+    rig.stop_daemon()
+
+
+def test_af_xdp(make_rig):
+    rig = make_rig(port="af_xdp")
+    for vip in (rigs.VIP4, rigs.VIP6):
+        result = rig.load("requests", vip, "80", "1000", "16")
+        assert result["failed"] == 0, result["errors"]
+    rig.assert_accounted()
+    rig.stop_daemon()
+
+
+def cpu_ticks(pid):
+    """Ticks of each thread, by its name."""
+    ticks = {}
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{tid}/stat", encoding="ascii", errors="replace") as f:
+            head, tail = f.read().rsplit(")", 1)
+        fields = tail.split()
+        ticks[f"{tid} {head.split('(', 1)[1]}"] = int(fields[11]) + int(fields[12])
+    return ticks
+
+
+def test_idle_worker_sleeps(web):
+    """After a second of silence a worker uses under 5 % of a core (a share, over many seconds, not a time)."""
+    pid = web.daemon.pid
+    web.load("requests", rigs.VIP4, "80", "100", "8")
+    time.sleep(2)  # the silence itself is the condition
+    before, begun = cpu_ticks(pid), time.monotonic()
+    time.sleep(5)
+    seconds = time.monotonic() - begun
+    hz = os.sysconf("SC_CLK_TCK")
+    shares = {k: (v - before.get(k, 0)) / hz / seconds for k, v in cpu_ticks(pid).items()}
+    busiest = max(shares.items(), key=lambda kv: kv[1])
+    print(f"busiest thread {busiest[0]}: {busiest[1] * 100:.1f} % of a core")
+    assert busiest[1] < 0.05, shares
+
+
+def test_explain_agrees_with_the_path_taken(web):
+    """What explain says of a known flow and of a coming one is what real connections do."""
+    out = web.run_in("client", rigs.PYTHON, "-c", WALK, rigs.VIP4, "80", "150")
+    taken = json.loads(out.stdout)
+    names = {f"192.0.2.1{i}": f"b{i}" for i in (1, 2, 3)}
+    for port, backend in taken:
+        status, text, _ = web.request("POST", "/api/v1/explain", {
+            "source": "198.51.100.10", "sourcePort": port, "destination": rigs.VIP4, "destinationPort": 80,
+            "protocol": "TCP", "flags": "S"})
+        assert status == 200, text
+        answer = json.loads(text)
+        assert answer["verdict"] == "forward", answer
+        assert names[answer["backend"].split(":")[0]] == backend, (port, backend, answer)
+        assert len(answer["steps"]) >= 4
