@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// Layout of the placed memory of one worker's source ports (offsets, no pointers).
+//
+//   struct snat | struct snat_ring [address][pool] | uint16_t next [address][pool][owned port]
+//
+// A ring is the first-in-first-out order of the free ports of one (address, pool). It is not an
+// array of ports but links inside `next`, so that a port costs 2 bytes per pool, can be found and
+// taken by number (adoption), and a port given back twice is noticed.
+//
+// next[i] says where owned port i stands, i = 0..n_ports-1:
+//   SNAT_FRESH  never given out; these come first, in ascending order, from `fresh` on
+//   i           in use
+//   other       given back; waits in the chain head -> ... -> tail. The tail's own link has no meaning
+//
+// Invariants: next[fresh] == SNAT_FRESH or fresh == n_ports; no port below `fresh` is SNAT_FRESH;
+// n_free = fresh ones + chained ones; the chain has n_chained links.
+
+#include "snat.h"
+
+#define SNAT_FRESH      UINT16_MAX // no index: at most 65,535 ports are owned, 0..65534
+#define SNAT_SLOT_CELLS 512        // power of two, twice SNAT_ADDRESSES_MAX
+#define SNAT_CELL_EMPTY UINT16_MAX
+
+struct snat_ring {
+	uint32_t n_free;
+	uint16_t fresh;
+	uint16_t head; // valid while n_chained > 0
+	uint16_t tail;
+	uint16_t n_chained;
+	uint32_t pad;
+};
+_Static_assert(sizeof(struct snat_ring) == 16, "four rings a line");
+
+struct snat {
+	uint32_t n_ports; // owned by this worker, per address and pool
+	uint16_t n_workers;
+	uint16_t first_block;  // number of the first owned block
+	uint16_t first_offset; // of the first owned port within it
+	uint16_t n_addresses;
+	uint16_t n_by_family[2];                   // [0] IPv4, [1] IPv6
+	uint64_t n_free[2];                        // over all rings of the family
+	uint16_t by_family[2][SNAT_ADDRESSES_MAX]; // address indices
+	uint16_t slots[SNAT_ADDRESSES_MAX];
+	uint8_t is_v6[SNAT_ADDRESSES_MAX];
+	uint16_t slot_cells[SNAT_SLOT_CELLS]; // slot -> address index, linear probing
+} __attribute__((aligned(64)));
