@@ -1,2 +1,320 @@
 // SPDX-License-Identifier: BSD-3-Clause
+// Hot path: no allocation, lock, log, system call.
+//
+// The table itself: lay out, add, remove. Look-ups are in lookup.c, time in ageing.c, attaching to
+// an earlier process's memory in adopt.c.
+//
+// Cost of flow_add: the two primary bucket lines and the record line, in the usual case. A full
+// primary costs its other bucket; both full, a breadth-first search for the shortest chain of
+// displacements, which touches at most FLOW_SEARCH_LINES bucket lines and then gives up.
 #include "flow.h"
+#include "flow_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+
+// What flow_record_matches relies on.
+_Static_assert(offsetof(struct flow_record, backend) ==
+		       offsetof(struct flow_record, client) + sizeof(struct address),
+	"sides of peer");
+_Static_assert(
+	offsetof(struct flow_record, vip_port) == offsetof(struct flow_record, client_port) + 2 &&
+		offsetof(struct flow_record, backend_port) ==
+			offsetof(struct flow_record, client_port) + 4 &&
+		offsetof(struct flow_record, snat_port) ==
+			offsetof(struct flow_record, client_port) + 6,
+	"sides of ports");
+_Static_assert(
+	offsetof(struct flow_record, snat_slot) == offsetof(struct flow_record, vip_slot) + 2,
+	"sides of slot");
+_Static_assert(offsetof(struct flow_key, own_port) == offsetof(struct flow_key, peer_port) + 2,
+	"ports of a key");
+_Static_assert(FLOW_CAPACITY_MAX <= FLOW_ENTRY_MASK / 2, "an entry holds index, side and mark");
+
+// ---------------------------------------------------------------- lay out
+
+uint32_t flow_n_buckets(uint32_t capacity)
+{
+	uint64_t n_keys = 2ull * capacity;
+	uint64_t n = (n_keys + FLOW_BUCKET_KEYS - 1) / FLOW_BUCKET_KEYS;
+	return (uint32_t)((n + 1) & ~1ull); // even, at least 2
+}
+
+size_t flow_table_size(uint32_t capacity)
+{
+	return sizeof(struct flow_table_header) +
+	       (size_t)flow_n_buckets(capacity) * sizeof(struct flow_bucket) +
+	       (size_t)capacity * sizeof(struct flow_record);
+}
+
+void flow_table_attach(struct flow_table *table, void *mem)
+{
+	struct flow_table_header *header = mem;
+	memset(table, 0, sizeof(*table));
+	table->header = header;
+	table->capacity = header->capacity;
+	table->n_buckets = header->n_buckets;
+	table->key = header->key;
+	table->first_free = FLOW_NONE;
+	table->buckets = header + 1;
+	table->records = (struct flow_record *)table->buckets + header->n_buckets;
+}
+
+int flow_table_init(struct flow_table *table, void *mem, size_t size, uint32_t capacity,
+	const struct hash_key *key)
+{
+	if (capacity == 0 || capacity > FLOW_CAPACITY_MAX || (uintptr_t)mem % 64 != 0)
+		return -EINVAL;
+	size_t need = flow_table_size(capacity);
+	if (size < need)
+		return -EINVAL;
+	// All of it, once: the packet path then meets no page for the first time, and a record that was
+	// never used is a FREE one.
+	memset(mem, 0, need);
+	struct flow_table_header *header = mem;
+	*header = (struct flow_table_header){ .magic = FLOW_MAGIC,
+		.size_bytes = need,
+		.format = FLOW_FORMAT,
+		.capacity = capacity,
+		.n_buckets = flow_n_buckets(capacity),
+		.key = *key };
+	flow_table_attach(table, mem);
+	return 0;
+}
+
+void flow_table_close(struct flow_table *table)
+{
+	// Release: whoever reads 1 sees every record that was written before.
+	__atomic_store_n(&table->header->clean, 1, __ATOMIC_RELEASE);
+}
+
+// ---------------------------------------------------------------- records
+// Records given back form a list through stamp_s, last in first out: the next flow gets a line that
+// is still in the cache. Those never used follow from n_used on.
+
+static uint32_t flow_take_record(struct flow_table *table)
+{
+	uint32_t idx = table->first_free;
+	if (idx != FLOW_NONE) {
+		table->first_free = table->records[idx].stamp_s;
+		return idx;
+	}
+	if (table->n_used == table->capacity)
+		return FLOW_NONE;
+	return table->n_used++;
+}
+
+static void flow_return_record(struct flow_table *table, uint32_t idx)
+{
+	table->records[idx].stamp_s = table->first_free;
+	table->first_free = idx;
+}
+
+// ---------------------------------------------------------------- keys
+
+static void flow_put(
+	struct flow_table *table, uint32_t b, uint32_t slot, uint16_t tag, uint32_t entry)
+{
+	struct flow_bucket *bucket = flow_bucket(table, b);
+	assert(bucket->tags[slot] == 0);
+	bucket->tags[slot] = tag;
+	bucket->entries[slot] = entry;
+}
+
+static void flow_count_displaced(struct flow_bucket *primary, uint16_t tag)
+{
+	if (primary->n_displaced < UINT16_MAX)
+		primary->n_displaced++;
+	primary->filter |= flow_filter_bit(tag);
+}
+
+static void flow_count_returned(struct flow_bucket *primary)
+{
+	// At its maximum the count is no longer exact and stays: the other bucket is always read then.
+	if (primary->n_displaced < UINT16_MAX && --primary->n_displaced == 0)
+		primary->filter = 0;
+}
+
+// Moves the key in (from, slot) to an empty slot of its other bucket.
+static void flow_displace(struct flow_table *table, uint32_t from, uint32_t slot, uint32_t to)
+{
+	struct flow_bucket *source = flow_bucket(table, from);
+	uint16_t tag = source->tags[slot];
+	uint32_t entry = source->entries[slot];
+	uint32_t empty = flow_match(flow_bucket(table, to), 0);
+	assert(tag != 0 && empty != 0 && flow_other_bucket(table->n_buckets, from, tag) == to);
+	if (entry & FLOW_ENTRY_MOVED)
+		flow_count_returned(flow_bucket(table, to));
+	else
+		flow_count_displaced(source, tag);
+	flow_put(table, to, (uint32_t)__builtin_ctz(empty), tag, entry ^ FLOW_ENTRY_MOVED);
+	source->tags[slot] = 0;
+}
+
+struct flow_search_node {
+	uint32_t bucket;
+	uint8_t parent; // node whose slot's key would move into this bucket
+	uint8_t slot;
+};
+_Static_assert(FLOW_SEARCH_LINES <= UINT8_MAX, "parent holds a node");
+
+// Displaces along the way from node `at` up to its root, the far end first, so that every key is in
+// one of its buckets after each step. Returns the root's bucket, which then has an empty slot.
+static uint32_t flow_clear_way(
+	struct flow_table *table, const struct flow_search_node *nodes, uint32_t at)
+{
+	while (at >= 2) {
+		const struct flow_search_node *child = &nodes[at];
+		flow_displace(table, nodes[child->parent].bucket, child->slot, child->bucket);
+		at = child->parent;
+	}
+	return nodes[at].bucket;
+}
+
+// Makes room in one of two full buckets. Returns which, or UINT32_MAX.
+static uint32_t flow_make_room(struct flow_table *table, uint32_t primary, uint32_t other)
+{
+	struct flow_search_node nodes[FLOW_SEARCH_LINES];
+	nodes[0] = (struct flow_search_node){ .bucket = primary };
+	nodes[1] = (struct flow_search_node){ .bucket = other };
+	uint32_t n_nodes = 2;
+	for (uint32_t at = 0; at < n_nodes && n_nodes < FLOW_SEARCH_LINES; at++) {
+		const struct flow_bucket *bucket = flow_bucket(table, nodes[at].bucket);
+		uint32_t first = n_nodes;
+		for (uint32_t s = 0; s < FLOW_BUCKET_SLOTS && n_nodes < FLOW_SEARCH_LINES; s++) {
+			uint32_t b = flow_other_bucket(
+				table->n_buckets, nodes[at].bucket, bucket->tags[s]);
+			__builtin_prefetch(flow_bucket(table, b), 1);
+			nodes[n_nodes++] = (struct flow_search_node){
+				.bucket = b, .parent = (uint8_t)at, .slot = (uint8_t)s
+			};
+		}
+		for (uint32_t i = first; i < n_nodes; i++)
+			if (flow_match(flow_bucket(table, nodes[i].bucket), 0) != 0)
+				return flow_clear_way(table, nodes, i);
+	}
+	assert(n_nodes <= FLOW_SEARCH_LINES);
+	return UINT32_MAX;
+}
+
+bool flow_insert_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum flow_side side)
+{
+	uint16_t tag = flow_tag(hash);
+	uint32_t primary = flow_primary_bucket(table, hash);
+	uint32_t entry = idx << 1 | side;
+	uint32_t b = primary;
+	uint32_t empty = flow_match(flow_bucket(table, b), 0);
+	if (empty == 0) {
+		uint32_t other = flow_other_bucket(table->n_buckets, primary, tag);
+		b = other;
+		empty = flow_match(flow_bucket(table, b), 0);
+		if (empty == 0) {
+			b = flow_make_room(table, primary, other);
+			if (b == UINT32_MAX)
+				return false;
+			empty = flow_match(flow_bucket(table, b), 0);
+		}
+	}
+	if (b != primary) {
+		flow_count_displaced(flow_bucket(table, primary), tag);
+		entry |= FLOW_ENTRY_MOVED;
+	}
+	flow_put(table, b, (uint32_t)__builtin_ctz(empty), tag, entry);
+	return true;
+}
+
+// Empties the slot of `entry` in bucket b, if it is there.
+static bool flow_clear_slot(struct flow_bucket *bucket, uint16_t tag, uint32_t entry)
+{
+	for (uint32_t mask = flow_match(bucket, tag); mask != 0; mask &= mask - 1) {
+		uint32_t slot = (uint32_t)__builtin_ctz(mask);
+		if (bucket->entries[slot] != entry)
+			continue;
+		bucket->tags[slot] = 0;
+		return true;
+	}
+	return false;
+}
+
+void flow_delete_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum flow_side side)
+{
+	uint16_t tag = flow_tag(hash);
+	uint32_t b = flow_primary_bucket(table, hash);
+	uint32_t entry = idx << 1 | side;
+	struct flow_bucket *primary = flow_bucket(table, b);
+	if (flow_clear_slot(primary, tag, entry))
+		return;
+	uint32_t other = flow_other_bucket(table->n_buckets, b, tag);
+	bool found = flow_clear_slot(flow_bucket(table, other), tag, entry | FLOW_ENTRY_MOVED);
+	assert(found);
+	flow_count_returned(primary);
+}
+
+// ---------------------------------------------------------------- flows
+
+uint32_t flow_add(struct flow_table *table, const struct flow_record *record)
+{
+	struct flow_key client = flow_client_key(record), backend = flow_backend_key(record);
+	uint64_t client_hash = flow_key_hash(&table->key, &client);
+	uint64_t backend_hash = flow_key_hash(&table->key, &backend);
+	flow_prefetch_bucket(table, client_hash);
+	flow_prefetch_bucket(table, backend_hash);
+	uint32_t idx = flow_take_record(table);
+	if (idx == FLOW_NONE)
+		return FLOW_NONE;
+	if (!flow_insert_key(table, client_hash, idx, FLOW_SIDE_CLIENT))
+		goto no_room;
+	if (!flow_insert_key(table, backend_hash, idx, FLOW_SIDE_BACKEND)) {
+		flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
+		goto no_room;
+	}
+	struct flow_record *r = &table->records[idx];
+	flow_write_begin(r);
+	memcpy(r, record, offsetof(struct flow_record, sequence));
+	flow_write_end(r);
+	table->n_flows++;
+	return idx;
+no_room:
+	flow_return_record(table, idx);
+	return FLOW_NONE;
+}
+
+void flow_remove(struct flow_table *table, uint32_t idx)
+{
+	struct flow_record *r = &table->records[idx];
+	assert(idx < table->capacity && r->state != FLOW_STATE_FREE);
+	struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
+	uint64_t client_hash = flow_key_hash(&table->key, &client);
+	uint64_t backend_hash = flow_key_hash(&table->key, &backend);
+	flow_prefetch_bucket(table, backend_hash);
+	flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
+	flow_delete_key(table, backend_hash, idx, FLOW_SIDE_BACKEND);
+	flow_write_begin(r);
+	r->state = FLOW_STATE_FREE;
+	flow_return_record(table, idx);
+	flow_write_end(r);
+	table->n_flows--;
+}
+
+bool flow_copy(const struct flow_table *table, uint32_t idx, struct flow_record *out)
+{
+	if (idx >= table->capacity)
+		return false;
+	const uint64_t *words = (const uint64_t *)(const void *)&table->records[idx];
+	const uint32_t *sequence = &table->records[idx].sequence;
+	uint64_t copy[sizeof(*out) / sizeof(uint64_t)];
+	for (uint32_t tries = 0; tries < 16; tries++) {
+		// Acquire: the words are read after this number, so they are no older than it.
+		uint32_t before = __atomic_load_n(sequence, __ATOMIC_ACQUIRE);
+		for (uint32_t i = 0; i < ARRAY_SIZE(copy); i++)
+			copy[i] = __atomic_load_n(&words[i], __ATOMIC_RELAXED);
+		// Acquire fence: the second number is read after the words; if it is still the first
+		// one, no write began in between.
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (before % 2 != 0 || before != __atomic_load_n(sequence, __ATOMIC_RELAXED))
+			continue;
+		memcpy(out, copy, sizeof(*out));
+		return out->state != FLOW_STATE_FREE;
+	}
+	return false;
+}

@@ -81,11 +81,15 @@ struct flow_table {
 	struct flow_table_header *header;
 	void *buckets;
 	struct flow_record *records;
-	uint32_t n_buckets_mask;
+	uint32_t n_buckets; // even; no power of two: memory is 80 bytes per flow of capacity
 	uint32_t capacity;
 	uint32_t n_flows;
-	uint32_t sweep_next; // next record that flow_sweep looks at
-	uint64_t n_sweeps;   // complete passes since start
+	uint32_t n_used;      // records ever used: later ones are free and were never written
+	uint32_t first_free;  // list of returned records, FLOW_NONE = empty
+	uint32_t sweep_next;  // next record that flow_sweep looks at
+	uint32_t victim_next; // next record that flow_victim looks at
+	bool was_clean;       // adoption: the earlier process had called flow_table_close
+	uint64_t n_sweeps;    // complete passes since start
 	struct hash_key key;
 };
 
@@ -95,8 +99,13 @@ size_t flow_table_size(uint32_t capacity);
 int flow_table_init(struct flow_table *table, void *mem, size_t size, uint32_t capacity,
 	const struct hash_key *key);
 // Attaches to a table that an earlier process laid out, checks the header (magic, format, size) and
-// every record and slot, repairs torn ones, and rebuilds the free list. 0, or -EINVAL with the cause in err.
+// every record, drops torn and impossible ones, and makes buckets and free list anew from the rest. Next hops
+// of adopted flows are UINT16_MAX: not known. The memory may hold anything; nobody else may use it meanwhile.
+// 0, or -EINVAL with the cause in err and the memory as it was.
 int flow_table_adopt(struct flow_table *table, void *mem, size_t size, struct error *err);
+
+// Says goodbye: the memory may be adopted with `was_clean`. The table is not used afterwards.
+void flow_table_close(struct flow_table *table);
 
 static inline struct flow_record *flow_record(const struct flow_table *table, uint32_t idx)
 {
@@ -121,6 +130,17 @@ static inline struct flow_key flow_backend_key(const struct flow_record *r)
 		.protocol = r->protocol };
 }
 
+// Primary bucket of a hash: high bits, by multiplication.
+static inline uint32_t flow_primary_bucket(const struct flow_table *table, uint64_t hash)
+{
+	return (uint32_t)((hash >> 32) * table->n_buckets >> 32);
+}
+// For callers that know hashes long before they look up or add.
+static inline void flow_prefetch_bucket(const struct flow_table *table, uint64_t hash)
+{
+	__builtin_prefetch((const char *)table->buckets + 64ull * flow_primary_bucket(table, hash));
+}
+
 // Looks up n (at most 64) keys: out_idx[i] = record index or FLOW_NONE, out_side[i] = whose key
 // matched. hashes[i] must be flow_key_hash(&table->key, &keys[i]). Three short loops, prefetch between.
 // The scalar version and a SIMD one (chosen once by flow_select_variant) give identical results.
@@ -139,9 +159,23 @@ static inline void flow_prefetch_record(const struct flow_table *table, uint32_t
 uint32_t flow_add(struct flow_table *table, const struct flow_record *record);
 void flow_remove(struct flow_table *table, uint32_t idx);
 
-// A flow that may give way, looking at no more than 64 records from a moving hand: embryonic, then closed and closing,
-// then the longest idle unconfirmed; never an established TCP or two-way UDP flow that is within its idle timeout.
-// FLOW_NONE: none found.
+// Around any change of a live record's fields that readers must see together. A lone change of one
+// aligned field (stamp_s, state) needs no bracket. [worker]
+static inline void flow_write_begin(struct flow_record *r)
+{
+	__atomic_store_n(&r->sequence, r->sequence + 1, __ATOMIC_RELAXED);
+	// Release fence: no field of the new form may be seen before the odd number.
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+}
+static inline void flow_write_end(struct flow_record *r)
+{
+	// Release: whoever reads the even number sees all fields written before it.
+	__atomic_store_n(&r->sequence, r->sequence + 1, __ATOMIC_RELEASE);
+}
+
+// A flow that may give way, looking at no more than 64 records from a moving hand: an expired one, then embryonic ones
+// (unconfirmed), then closed and closing, the longest idle of its kind first; never an established, half-closed or two-way
+// UDP flow that is within its idle timeout. FLOW_NONE: none found.
 uint32_t flow_victim(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s);
 
 static inline bool flow_is_expired(
@@ -150,9 +184,9 @@ static inline bool flow_is_expired(
 	return now_s - r->stamp_s > policies[r->policy].idle_s[r->state];
 }
 
-// Ageing: looks at up to max_records records from where the last call ended and writes the indices of
-// expired flows to out_idx (room for max_records). The caller frees what belongs to them
-// (SNAT port) and calls flow_remove. Returns how many were written. A full pass adds 1 to n_sweeps.
+// Ageing: looks at up to max_records records from where the last call ended, at most to the end of a pass, and writes
+// the indices of expired flows to out_idx (room for max_records). The caller frees what belongs to them
+// (SNAT port) and calls flow_remove. Returns how many were written. A full pass adds 1 to n_sweeps, also over an empty table.
 uint32_t flow_sweep(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s,
 	uint32_t max_records, uint32_t *out_idx);
 
