@@ -24,7 +24,7 @@ uint16_t packet_sum(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t lengt
 }
 
 // Where the checksum of a whole L4 packet is, or NULL: none of ours.
-static const rte_be16_t *checksum_field(const struct rte_mbuf *mbuf, const struct packet *p)
+static const void *checksum_field(const struct rte_mbuf *mbuf, const struct packet *p)
 {
 	static const struct {
 		uint8_t protocol;
