@@ -43,7 +43,9 @@ struct device_port {
 	char driver[32];      // "net_af_packet"
 	uint16_t port_id;     // DPDK's
 	uint16_t n_rx_queues; // what was configured
-	uint16_t n_tx_queues; // >= n_workers: each worker owns one, or shares (see tx_shared)
+	uint16_t
+		n_tx_queues; // 1..n_workers: worker w owns queue w when w < n_tx_queues, else it hands its frames to
+			     // worker w % n_tx_queues
 	uint16_t mtu;
 	int numa; // -1 = any
 	struct mac mac;
@@ -56,6 +58,31 @@ struct device_worker {
 	uint16_t cpu;
 	int numa;
 };
+
+// ---------------------------------------------------------------- the plan
+// What device_start will do, from the configuration and the machine alone: reads sysfs and procfs below `root` ("/", or a
+// fake tree), starts nothing, needs no privilege. Also the text of `--check --explain-eal`.
+#define DEVICE_WORDS_MAX 192
+struct device_plan {
+	uint16_t control_cpu;
+	int control_numa; // -1 = unknown
+	uint16_t n_workers;
+	uint16_t cpus[DEVICE_WORKERS_MAX]; // of the workers
+	int numas[DEVICE_WORKERS_MAX];
+	bool hugepages;
+	uint64_t memory_bytes;            // estimate, or what the configuration says
+	uint32_t data_room;               // bytes of one packet buffer
+	char names[DEVICE_PORTS_MAX][64]; // the EAL's name of each port
+	char *words[DEVICE_WORDS_MAX];    // command line of the EAL, without the program's name
+	uint32_t n_words;
+	char cores_reason[160];
+	char memory_reason[160];
+};
+// 0, -EINVAL (a core that is not there, a device string that cannot be), -ENODEV (no such device or interface), -EBUSY (the kernel
+// has it), -ENOMEM (hugepages required and too few). Every finding is in err. Fini in any case.
+int device_plan_make(const struct device_config *config, const char *root, struct device_plan *out,
+	struct error *err);
+void device_plan_fini(struct device_plan *plan);
 
 struct rte_mempool;
 struct device; // one per process
@@ -86,3 +113,8 @@ void device_port_stats(const struct device *device, uint32_t idx, struct device_
 // NUMA-placed, zeroed, 64-byte aligned memory from the EAL (hugepages where there are). NULL: none.
 void *device_alloc(struct device *device, size_t size, int numa);
 void device_free(void *mem);
+// Memory in a file (tmpfs or hugetlbfs) that outlives the process: made or resized when it has not this size, every byte backed
+// before it returns (a full file system is an error here, not a fault later), placed on the node. *size is rounded up to whole
+// pages; contents are kept when that is the file's size: *out_kept. NULL with the cause in err. Unmap with the rounded size.
+void *device_map(const char *path, size_t *size, int numa, bool *out_kept, struct error *err);
+void device_unmap(void *mem, size_t size);
