@@ -328,7 +328,32 @@ static int play(struct replay_scene *scene, struct options *o, pcap_t *in)
 
 // ---------------------------------------------------------------- start
 
-int replay_settings(const char *path, struct replay_setup *setup, struct error *err);
+// What a capture needs of a whole configuration.
+static int take_settings(const char *path, struct replay_setup *setup, struct error *err)
+{
+	static struct settings settings; // large
+	settings_defaults(&settings);
+	int rc = settings_load(path, &settings, err);
+	if (rc != 0)
+		return rc;
+	struct service_defaults *d = &setup->defaults;
+	rc = service_mode_parse(settings.services.mode, &d->mode);
+	if (rc != 0)
+		return error_add(err, -rc, "services.mode", "%s", settings.services.mode);
+	d->tcp_idle_s = (uint32_t)(settings.services.tcp_idle_ns / CLOCK_S);
+	d->udp_idle_s = (uint32_t)(settings.services.udp_idle_ns / CLOCK_S);
+	d->drain_timeout_s = (uint32_t)(settings.services.drain_timeout_ns / CLOCK_S);
+	if (settings.n_ports > 0)
+		setup->mtu = (uint16_t)settings.ports[0].mtu;
+	setup->flow_capacity = settings.flows.capacity;
+	setup->snat_port_min = settings.snat.port_min;
+	setup->snat_port_max = settings.snat.port_max;
+	setup->n_snat = settings.snat.n_addresses;
+	for (uint32_t i = 0; i < setup->n_snat; i++)
+		setup->snat[i] = settings.snat.addresses[i];
+	settings_fini(&settings);
+	return 0;
+}
 
 static int setup_from_settings(const char *path, struct replay_setup *setup, struct error *err)
 {
@@ -340,7 +365,7 @@ static int setup_from_settings(const char *path, struct replay_setup *setup, str
 	setup->n_snat = 2;
 	address_parse("192.0.2.1", &setup->snat[0]);
 	address_parse("2001:db8::1", &setup->snat[1]);
-	return path ? replay_settings(path, setup, err) : 0;
+	return path ? take_settings(path, setup, err) : 0;
 }
 
 static int load_all(struct options *o, const struct replay_setup *setup,
