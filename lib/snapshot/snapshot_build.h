@@ -21,6 +21,9 @@ int snapshot_registry_restore_slot(
 // Id of a backend of a listener, made when new.
 int snapshot_registry_backend(struct snapshot_registry *r, const char *service,
 	const char *listener, const struct address *address, uint16_t port, uint32_t *out_id);
+// Stable index of a pair of idle timeouts, made when new. -ENOSPC: more than SNAPSHOT_POLICIES_MAX pairs in use.
+int snapshot_registry_policy(
+	struct snapshot_registry *r, uint32_t tcp_idle_s, uint32_t udp_idle_s, uint8_t *out_idx);
 // Marks everything not used by the last build as released at `pass`, and frees what was released before `safe_pass` (a
 // pass that every worker's sweep has completed since).
 void snapshot_registry_release(struct snapshot_registry *r, uint64_t pass);
@@ -41,6 +44,7 @@ struct snapshot_input {
 	uint32_t n_snat;
 	const struct nexthop_fib *fib; // borrowed by the snapshot
 	uint64_t generation;
+	int64_t wall_ms; // for drain deadlines
 	const struct snapshot
 		*previous; // Maglev tables of unchanged listeners are shared with it; may be NULL
 };
