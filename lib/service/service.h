@@ -13,6 +13,7 @@
 #define SERVICE_ADDRESSES_MAX  16
 #define SERVICE_LISTENERS_MAX  256
 #define SERVICE_BACKENDS_MAX   10000
+#define SERVICE_SOURCES_MAX    1024
 #define SERVICE_WEIGHT_MAX     65535
 #define SERVICE_WEIGHT_DEFAULT 100
 #define SERVICE_REASON_MAX     256
@@ -51,7 +52,7 @@ int service_check_parse(const char *text, enum service_check_kind *out);
 
 struct service_check {
 	enum service_check_kind kind;
-	char path[256]; // http: starts with '/'
+	char path[256]; // http: starts with '/' ("" becomes "/")
 	char port_name
 		[SERVICE_NAME_MAX]; // probe the port of this listener name instead; "" = the backend's own
 	uint16_t port;              // probe this port; 0 = the backend's own
@@ -65,7 +66,7 @@ struct service_listener {
 	char name[SERVICE_NAME_MAX]; // "" allowed when it is the only one
 	uint8_t protocol;
 	uint16_t port;
-	uint16_t port_max; // == port, or the end of a range
+	uint16_t port_max; // == port (0 means the same); longer ranges are refused for now
 };
 
 // What the cluster says of an endpoint; all true/false known values (defaults as in kubernetes.md 3.2).
@@ -109,9 +110,9 @@ struct service {
 	struct prefix *source_ranges;
 	uint32_t n_source_ranges; // 0 = everybody
 	struct service_check check;
-	uint32_t tcp_idle_s;
-	uint32_t udp_idle_s;
-	uint32_t drain_timeout_s;
+	uint32_t tcp_idle_s;      // 1..604800
+	uint32_t udp_idle_s;      // 1..604800
+	uint32_t drain_timeout_s; // 0..604800
 };
 
 // Defaults a source fills in before it decodes (from the configuration).
@@ -133,12 +134,23 @@ struct service_listener *service_add_listener(struct service *s);
 struct service_backend *service_add_backend(struct service *s);
 struct service_backend_port *service_backend_add_port(struct service_backend *b);
 struct prefix *service_add_source_range(struct service *s);
-// Sorts what has no order (addresses, backends, ports, ranges), so that equal services compare equal.
+// Port of a backend for a listener name; 0: it does not serve that listener.
+uint16_t service_backend_find_port(const struct service_backend *b, const char *listener);
+const struct service_listener *service_find_listener(const struct service *s, const char *name);
+// Where to probe backend `b` of listener `l`: the check's port, the backend's port of the check's port name, or the
+// backend's own port. 0: no probe (kind none; a UDP listener whose check names no port, since a TCP connect to a UDP port
+// proves nothing; no port of that name).
+uint16_t service_check_target(
+	const struct service *s, const struct service_listener *l, const struct service_backend *b);
+// Sorts what has no order (addresses, backends, ports, ranges) and fills in what a default means (port_max 0, path ""),
+// so that equal services compare equal.
 void service_normalise(struct service *s);
-bool service_equal(const struct service *a, const struct service *b); // generation ignored
+// Of normalised services; generation ignored.
+bool service_equal(const struct service *a, const struct service *b);
 
 // Checks one service by itself: names, counts, ranges, duplicates, unroutable backends, unsupported modes, probes, families.
-// Adds every finding with a JSON pointer in REST terms ("/spec/listeners/0/port"). 0 or -EINVAL.
+// Adds every finding with a JSON pointer in REST terms ("/spec/listeners/0/port"); indices are those of the value as given, so
+// validate before service_normalise. 0, -EINVAL or -ENOMEM. Cost: n log n in listeners and backends.
 int service_validate(const struct service *s, struct error *err);
 
 // ---------------------------------------------------------------- overlay
@@ -165,26 +177,31 @@ void service_store_destroy(struct service_store *store);
 uint64_t service_store_generation(
 	const struct service_store *store); // grows with each accepted change
 uint32_t service_store_count(const struct service_store *store);
-// By index in (namespace, name) order; borrowed until the next change.
+// By index in (namespace, name) order; borrowed until the next change. A change replaces the value of a changed service only: the
+// pointers of others stay.
 const struct service *service_store_at(const struct service_store *store, uint32_t idx);
 const struct service *service_store_find(
 	const struct service_store *store, const char *namespace, const char *name);
 
 // Puts one service in place (create or replace; takes a copy). Refused with -EEXIST when another owner has that name
 // (message says who), -EADDRINUSE when an address+protocol+port belongs to another service, -EINVAL when it does not validate.
-// *out_changed (may be NULL): false if it was equal already; the generation then stays.
+// *out_changed (may be NULL): false if it was equal already; the generation then stays. Every conflict is listed. The object's
+// generation becomes the store's, so it is never seen twice. Cost: log n, and a move of the index arrays.
 int service_store_put(struct service_store *store, const struct service *service, bool *out_changed,
 	struct error *err);
 // 0, -ENOENT, or -EEXIST when `owner` is not its owner.
 int service_store_remove(struct service_store *store, const char *namespace, const char *name,
 	enum service_owner owner, struct error *err);
 // Makes the services of one owner exactly `services` (all or nothing): one bad or conflicting service refuses the whole set with every error
-// listed (paths start with "namespace/name"). *out_n_changed: created + replaced + removed.
+// listed (paths start with "namespace/name"). *out_n_changed (may be NULL): created + replaced + removed. Each service's `owner`
+// field is taken as `owner`. -EINVAL if any does not validate or a name is given twice, else -EEXIST, -EADDRINUSE; -ENOMEM. Cost: n log n.
 int service_store_replace_owner(struct service_store *store, enum service_owner owner,
 	struct service *const *services, uint32_t n_services, uint32_t *out_n_changed,
 	struct error *err);
 
-// Overlay: put replaces the entry of (service, address, port); remove takes back. The service need not exist (yet).
+// Overlay: put replaces the entry of (service, address, port); remove takes back. The service need not exist (yet). An entry that
+// neither drains nor weighs is taken back. Both raise the generation when something changed. -EINVAL: weight over 65535 or no name;
+// -ENOMEM; -ENOENT: nothing to take back.
 int service_store_put_overlay(struct service_store *store, const struct service_overlay *overlay);
 int service_store_remove_overlay(struct service_store *store, const char *namespace,
 	const char *name, const struct address *address, uint16_t port);
