@@ -32,7 +32,7 @@ static bool is_later_fragment(const struct rte_mbuf *mbuf, const struct packet *
 	return (ip->fragment & RTE_BE16(0x1fff)) != 0;
 }
 
-// May this packet be answered with an error? RFC 1122 3.2.2, RFC 4443 2.4 e.
+// May this packet be answered with an error? RFC 1122 3.2.2, RFC 4443 2.4 e. Impossible sources did not pass the parser.
 static bool may_answer(const struct rte_mbuf *mbuf, const struct packet *p)
 {
 	switch (p->kind) {
@@ -48,8 +48,7 @@ static bool may_answer(const struct rte_mbuf *mbuf, const struct packet *p)
 	default: // ICMP that is no echo request, not IP, malformed
 		return false;
 	}
-	return !frame_is_to_group(mbuf) && !is_group(&p->dst) && !is_group(&p->src) &&
-	       !address_is_impossible_source(&p->src);
+	return !frame_is_to_group(mbuf) && !is_group(&p->dst) && !is_group(&p->src);
 }
 
 // Puts `grow` bytes before the IP packet, which is cut to n_quoted. False: no room.

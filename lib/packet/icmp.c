@@ -44,7 +44,7 @@ static bool quoted_v6(const struct rte_mbuf *mbuf, uint32_t end, struct packet *
 	}
 	quoted->protocol = next;
 	quoted->l4_offset = (uint16_t)at;
-	return at <= end;
+	return true; // the caller checks that L4 is there
 }
 
 bool packet_parse_quoted(const struct rte_mbuf *mbuf, const struct packet *p, struct packet *quoted)

@@ -3,10 +3,10 @@
 // fullnat: both addresses and both ports change, one delta for the addresses goes into the IPv4 header and into L4.
 #include "packet_priv.h"
 
-static inline rte_be16_t udp_checksum_apply(rte_be16_t old, uint32_t delta, bool is_v6)
+static inline rte_be16_t udp_checksum_apply(rte_be16_t old, uint32_t delta)
 {
-	if (old == 0 && !is_v6)
-		return 0; // the sender made none
+	if (old == 0)
+		return 0; // the sender made none (IPv4: the parser refuses it in IPv6)
 	rte_be16_t sum = checksum_apply(old, delta);
 	return sum == 0 ? 0xffff : sum;
 }
@@ -25,7 +25,7 @@ static inline void rewrite_l4(struct rte_mbuf *mbuf, const struct packet *p,
 		struct udp_header *udp = packet_at(mbuf, p->l4_offset);
 		udp->src_port = nat->src_port;
 		udp->dst_port = nat->dst_port;
-		udp->checksum = udp_checksum_apply(udp->checksum, delta, p->is_v6);
+		udp->checksum = udp_checksum_apply(udp->checksum, delta);
 	}
 }
 

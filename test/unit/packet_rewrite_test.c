@@ -312,6 +312,56 @@ static void test_icmp_error_cut(void **state)
 	}
 }
 
+// Extension headers in the quote: walked, within bounds, at most 8.
+static void test_icmp_error_extensions(void **state)
+{
+	uint8_t headers[9 * 8], quoted_frame[FRAME_MAX];
+	for (size_t i = 0; i < 9; i++)
+		memcpy(headers + i * 8, (uint8_t[]){ 60, 0, 1, 4, 0, 0, 0, 0 }, 8);
+	for (uint16_t n_headers = 0; n_headers <= 9; n_headers++) {
+		struct frame_spec inner = { .is_v6 = true,
+			.src = "2001:db8:5::1",
+			.extensions = headers,
+			.n_extension_bytes = (uint16_t)(n_headers * 8),
+			.first_extension = 60 };
+		size_t n_inner = frame_build(&inner, quoted_frame) - 14;
+		for (size_t left = 40; left <= n_inner; left++) {
+			struct frame_spec outer = { .is_v6 = true,
+				.protocol = NET_PROTO_ICMPV6,
+				.icmp_type = 3,
+				.src = "2001:db8:99::1",
+				.dst = "2001:db8:5::1",
+				.payload = quoted_frame + 14,
+				.n_payload = (uint16_t)left };
+			struct rte_mbuf *mbuf = frame_mbuf(frame, frame_build(&outer, frame));
+			struct packet p = parse(mbuf), quoted;
+			assert_int_equal(packet_parse_quoted(mbuf, &p, &quoted),
+				n_headers <= 8 && left >= 48u + n_headers * 8);
+			frame_mbuf_destroy(mbuf);
+		}
+	}
+	// A later fragment of ours has no ports; the first one has.
+	for (uint8_t offset = 0; offset < 2; offset++) {
+		uint8_t fragment[] = { 6, 0, 0, (uint8_t)(offset << 3 | 1), 0, 0, 0, 1 };
+		struct frame_spec inner = { .is_v6 = true,
+			.src = "2001:db8:5::1",
+			.extensions = fragment,
+			.n_extension_bytes = 8,
+			.first_extension = 44 };
+		size_t n_inner = frame_build(&inner, quoted_frame) - 14;
+		struct frame_spec outer = { .is_v6 = true,
+			.protocol = NET_PROTO_ICMPV6,
+			.icmp_type = 2,
+			.dst = "2001:db8:5::1",
+			.payload = quoted_frame + 14,
+			.n_payload = (uint16_t)n_inner };
+		struct rte_mbuf *mbuf = frame_mbuf(frame, frame_build(&outer, frame));
+		struct packet p = parse(mbuf), quoted;
+		assert_int_equal(packet_parse_quoted(mbuf, &p, &quoted), offset == 0);
+		frame_mbuf_destroy(mbuf);
+	}
+}
+
 static void test_icmp_error_implausible(void **state)
 {
 	// Offsets into the quoted IP header of the IPv4 and IPv6 TCP case, and values that make it no packet of ours.
@@ -660,6 +710,7 @@ int main(void)
 		cmocka_unit_test(test_fullnat_segments),
 		cmocka_unit_test(test_icmp_error),
 		cmocka_unit_test(test_icmp_error_cut),
+		cmocka_unit_test(test_icmp_error_extensions),
 		cmocka_unit_test(test_icmp_error_implausible),
 		cmocka_unit_test(test_echo),
 		cmocka_unit_test(test_echo_segments),
