@@ -9,11 +9,13 @@
 #include "service.h"
 
 #define KUBE_FILE_MAX_BYTES (64u << 20)
+#define KUBE_ITEM_MAX_BYTES (2u << 20) // of one object; etcd takes no more than 1.5 MiB
 #define KUBE_DEPTH_MAX      64
 
 struct kube_result {
 	struct service **services; // gives; sorted by namespace, name
 	uint32_t n_services;
+	uint32_t *lines; // of each service's object in the file
 };
 
 // Decodes a whole services file (interfaces.md section 3): a v1 List (or an array) of Service and EndpointSlice objects. `text` need
