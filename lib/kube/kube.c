@@ -238,8 +238,8 @@ static void decode_items(struct kube_reader *r, struct kube_draft *draft)
 			continue;
 		r->item_idx = s->item_idx;
 		kube_join(r, s, draft->slices, draft->n_slices);
+		kube_service_validate(r, s); // its indices are those of the value as decoded
 		service_normalise(s->service);
-		kube_service_validate(r, s);
 	}
 	r->item_idx = UINT32_MAX;
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Slices to backends of a service (kubernetes.md 3.3).
 //
-// A backend is an address. It may stand in several slices while it moves, or when an address is taken over by a new pod while
-// the old one still ends; the order below makes every node choose the same one. Its ports are those of the chosen slice, and
-// those that other slices add for the same address in the same condition.
+// What counts once is (listener, address, port). It may stand in several slices while it moves, or when an address is taken
+// over by a new pod while the old one still ends; the order below makes every node choose the same one. What is left of one
+// address with one target in one condition is one backend; different targets behind one address are several.
 #include "kube_priv.h"
 
 #include <errno.h>
@@ -61,48 +61,6 @@ static bool conditions_equal(const struct service_conditions *a, const struct se
 	return a->ready == b->ready && a->serving == b->serving && a->terminating == b->terminating;
 }
 
-static bool backend_has(const struct service_backend *b, const char *listener)
-{
-	for (uint32_t i = 0; i < b->n_ports; i++)
-		if (strcmp(b->ports[i].listener, listener) == 0)
-			return true;
-	return false;
-}
-
-// Ports of the slice that a listener of the same name and protocol asks for. false: out of memory.
-static bool add_ports(
-	const struct service *s, const struct kube_slice *slice, struct service_backend *backend)
-{
-	for (uint32_t i = 0; i < s->n_listeners; i++) {
-		const struct service_listener *listener = &s->listeners[i];
-		if (backend_has(backend, listener->name))
-			continue;
-		for (uint32_t j = 0; j < slice->n_ports; j++) {
-			const struct kube_slice_port *port = &slice->ports[j];
-			if (port->protocol != listener->protocol ||
-				strcmp(port->name, listener->name))
-				continue;
-			struct service_backend_port *slot = service_backend_add_port(backend);
-			if (slot == NULL)
-				return false;
-			snprintf(slot->listener, sizeof(slot->listener), "%s", listener->name);
-			slot->port = port->port;
-			break;
-		}
-	}
-	return true;
-}
-
-static bool slice_serves(const struct service *s, const struct kube_slice *slice)
-{
-	for (uint32_t i = 0; i < s->n_listeners; i++)
-		for (uint32_t j = 0; j < slice->n_ports; j++)
-			if (slice->ports[j].protocol == s->listeners[i].protocol &&
-				strcmp(slice->ports[j].name, s->listeners[i].name) == 0)
-				return true;
-	return false;
-}
-
 static uint32_t weight_of(const json_t *weights, const struct kube_endpoint *e)
 {
 	char text[ADDRESS_TEXT_LEN];
@@ -114,23 +72,67 @@ static uint32_t weight_of(const json_t *weights, const struct kube_endpoint *e)
 	return weight ? (uint32_t)json_integer_value(weight) : SERVICE_WEIGHT_DEFAULT;
 }
 
-// n candidates of one address, preferred first.
-static bool add_backend(struct kube_service *s, const struct candidate *candidates, uint32_t n)
+static const char *target_name(const struct kube_endpoint *e)
 {
-	const struct kube_endpoint *best = candidates[0].endpoint;
-	struct service_backend *backend = service_add_backend(s->service);
-	if (backend == NULL)
-		return false;
-	backend->address = best->address;
-	backend->conditions = best->conditions;
-	backend->weight = weight_of(s->weights, best);
-	snprintf(backend->target, sizeof(backend->target), "%s",
-		best->target[0] ? best->target : best->hostname);
-	snprintf(backend->uid, sizeof(backend->uid), "%s", best->uid);
-	for (uint32_t i = 0; i < n; i++)
-		if (conditions_equal(&best->conditions, &candidates[i].endpoint->conditions) &&
-			!add_ports(s->service, candidates[i].slice, backend))
+	return e->target[0] ? e->target : e->hostname;
+}
+
+// One (listener, address, port) from a candidate; backends from first_idx on are those of the address. false: out of memory.
+static bool add_port(struct kube_service *s, uint32_t first_idx, const struct kube_endpoint *e,
+	const char *listener, uint16_t port)
+{
+	struct service_backend *backend = NULL;
+	for (uint32_t i = first_idx; i < s->service->n_backends; i++) {
+		struct service_backend *b = &s->service->backends[i];
+		uint16_t taken = service_backend_find_port(b, listener);
+		if (taken == port)
+			return true; // of a preferred candidate
+		if (taken == 0 && conditions_equal(&b->conditions, &e->conditions) &&
+			strncmp(b->target, target_name(e), sizeof(b->target) - 1) == 0 &&
+			strcmp(b->uid, e->uid) == 0)
+			backend = b;
+	}
+	if (backend == NULL) {
+		backend = service_add_backend(s->service);
+		if (backend == NULL)
 			return false;
+		backend->address = e->address;
+		backend->conditions = e->conditions;
+		backend->weight = weight_of(s->weights, e);
+		snprintf(backend->target, sizeof(backend->target), "%s", target_name(e));
+		snprintf(backend->uid, sizeof(backend->uid), "%s", e->uid);
+	}
+	struct service_backend_port *slot = service_backend_add_port(backend);
+	if (slot == NULL)
+		return false;
+	snprintf(slot->listener, sizeof(slot->listener), "%s", listener);
+	slot->port = port;
+	return true;
+}
+
+// The port of a slice that a listener asks for, by name and protocol; 0: none.
+static uint16_t find_port(const struct kube_slice *slice, const struct service_listener *listener)
+{
+	for (uint32_t i = 0; i < slice->n_ports; i++)
+		if (slice->ports[i].protocol == listener->protocol &&
+			strcmp(slice->ports[i].name, listener->name) == 0)
+			return slice->ports[i].port;
+	return 0;
+}
+
+// n candidates of one address, preferred first. false: out of memory.
+static bool add_address(struct kube_service *s, const struct candidate *candidates, uint32_t n)
+{
+	uint32_t first_idx = s->service->n_backends;
+	for (uint32_t i = 0; i < n; i++) {
+		for (uint32_t l = 0; l < s->service->n_listeners; l++) {
+			const struct service_listener *listener = &s->service->listeners[l];
+			uint16_t port = find_port(candidates[i].slice, listener);
+			if (port && !add_port(s, first_idx, candidates[i].endpoint, listener->name,
+					    port))
+				return false;
+		}
+	}
 	return true;
 }
 
@@ -151,7 +153,7 @@ struct candidates {
 
 static bool collect(const struct service *s, const struct kube_slice *slice, struct candidates *out)
 {
-	for (uint32_t i = 0; slice_serves(s, slice) && i < slice->n_endpoints; i++) {
+	for (uint32_t i = 0; i < slice->n_endpoints; i++) {
 		const struct kube_endpoint *endpoint = &slice->endpoints[i];
 		if (!has_family(s, &endpoint->address))
 			continue;
@@ -181,7 +183,6 @@ void kube_join(struct kube_reader *r, struct kube_service *s, const struct kube_
 {
 	struct candidates all = { 0 };
 	bool good = true;
-	uint32_t n_backends = 0;
 	for (uint32_t i = first_slice(s->service, slices, n_slices); good && i < n_slices; i++) {
 		if (slice_compare_owner(&slices[i], s->service->namespace, s->service->name))
 			break;
@@ -194,12 +195,9 @@ void kube_join(struct kube_reader *r, struct kube_service *s, const struct kube_
 		for (next = i + 1; next < all.n_items; next++)
 			if (!address_equal(address, &all.items[next].endpoint->address))
 				break;
-		if (++n_backends > SERVICE_BACKENDS_MAX) {
-			kube_refuse(r, "more than %d endpoints; allowed: at most %d",
-				SERVICE_BACKENDS_MAX, SERVICE_BACKENDS_MAX);
-			break;
-		}
-		good = add_backend(s, &all.items[i], next - i);
+		good = add_address(s, &all.items[i], next - i);
+		if (s->service->n_backends > SERVICE_BACKENDS_MAX)
+			break; // service_validate says so
 	}
 	if (!good)
 		kube_refuse(r, "out of memory");

@@ -41,6 +41,7 @@ struct kube_service {
 	json_t *weights;         // by canonical address, pod name or hostname; may be NULL
 	uint32_t item_idx;
 	enum kube_vips vips;
+	uint32_t vip_idx[SERVICE_ADDRESSES_MAX]; // from status: which entry each address is
 };
 
 struct kube_endpoint {

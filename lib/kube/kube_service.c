@@ -237,7 +237,8 @@ static void add_vip(struct kube_reader *r, struct service *s, const struct addre
 		kube_refuse(r, "out of memory");
 }
 
-static void read_ingress_entry(struct kube_reader *r, const json_t *entry, struct service *s)
+static void read_ingress_entry(
+	struct kube_reader *r, const json_t *entry, uint32_t entry_idx, struct kube_service *s)
 {
 	char quoted[96];
 	struct address vip;
@@ -249,16 +250,19 @@ static void read_ingress_entry(struct kube_reader *r, const json_t *entry, struc
 			kube_quote(mode, quoted, sizeof(quoted)));
 	if (ip == NULL)
 		return;
+	uint32_t n_before = r->n_bad;
 	kube_enter(r, "ip");
 	if (address_parse(ip, &vip))
 		kube_refuse(r, "%s: allowed: IPv4 or IPv6 address",
 			kube_quote(ip, quoted, sizeof(quoted)));
-	else
-		add_vip(r, s, &vip);
+	else if (s->service->n_addresses < SERVICE_ADDRESSES_MAX)
+		s->vip_idx[s->service->n_addresses] = entry_idx;
+	if (r->n_bad == n_before)
+		add_vip(r, s->service, &vip);
 	kube_leave(r);
 }
 
-static void read_status(struct kube_reader *r, const json_t *json, struct service *s)
+static void read_status(struct kube_reader *r, const json_t *json, struct kube_service *s)
 {
 	const json_t *status = kube_object(r, json, "status");
 	kube_enter(r, "status");
@@ -270,7 +274,7 @@ static void read_status(struct kube_reader *r, const json_t *json, struct servic
 		const json_t *entry = json_array_get(ingress, i);
 		kube_enter_idx(r, (uint32_t)i);
 		if (json_is_object(entry))
-			read_ingress_entry(r, entry, s);
+			read_ingress_entry(r, entry, (uint32_t)i, s);
 		else
 			kube_refuse(r, "allowed: an object with ip");
 		kube_leave(r);
@@ -387,7 +391,7 @@ void kube_service_read(struct kube_reader *r, const json_t *json, struct kube_se
 	kube_leave(r);
 	if (out->service == NULL)
 		return;
-	read_status(r, json, out->service);
+	read_status(r, json, out);
 	kube_enter(r, "spec");
 	kube_check_types(r, spec, spec_known);
 	read_ports(r, spec, out->service);

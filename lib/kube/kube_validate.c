@@ -44,18 +44,23 @@ static void enter_steps(struct kube_reader *r, const char *const *steps)
 		kube_enter(r, steps[i]);
 }
 
-// The order of addresses is not that of the file any more, so only where they come from is named.
-static void enter_addresses(struct kube_reader *r, enum kube_vips vips)
+// "" or "/1" behind the addresses: the entry of the status, the annotation, or the one address of the spec.
+static void enter_addresses(struct kube_reader *r, const char *rest, const struct kube_service *s)
 {
 	static const char *const from_status[4] = { "status", "loadBalancer", "ingress" };
 	static const char *const from_annotation[4] = ANNOTATION("addresses");
 	static const char *const from_spec[4] = { "spec", "loadBalancerIP" };
-	if (vips == KUBE_VIPS_STATUS)
+	unsigned long idx = rest[0] == '/' ? strtoul(rest + 1, NULL, 10) : SERVICE_ADDRESSES_MAX;
+	if (s->vips == KUBE_VIPS_STATUS)
 		enter_steps(r, from_status);
-	else if (vips == KUBE_VIPS_ANNOTATION)
+	else if (s->vips == KUBE_VIPS_ANNOTATION)
 		enter_steps(r, from_annotation);
 	else
 		enter_steps(r, from_spec);
+	if (s->vips != KUBE_VIPS_STATUS || idx >= SERVICE_ADDRESSES_MAX)
+		return;
+	kube_enter_idx(r, s->vip_idx[idx]);
+	kube_enter(r, "ip");
 }
 
 // "/0/port" behind the listeners: one port, and its field where the file has one of that name.
@@ -71,10 +76,10 @@ static void enter_port(struct kube_reader *r, const char *rest)
 			kube_enter(r, fields[i]);
 }
 
-static void enter_pointer(struct kube_reader *r, const char *pointer, enum kube_vips vips)
+static void enter_pointer(struct kube_reader *r, const char *pointer, const struct kube_service *s)
 {
 	if (strncmp(pointer, "/spec/addresses", 15) == 0) {
-		enter_addresses(r, vips);
+		enter_addresses(r, pointer + 15, s);
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(validate_rows); i++) {
@@ -97,7 +102,7 @@ void kube_service_validate(struct kube_reader *r, const struct kube_service *s)
 		const struct error_item *item = &found.items[i];
 		const char *pointer = item->path ? item->path : "";
 		r->n_steps = 0;
-		enter_pointer(r, pointer, s->vips);
+		enter_pointer(r, pointer, s);
 		if (r->n_steps)
 			kube_refuse(r, "%s", item->text ? item->text : "out of memory");
 		else
