@@ -1,0 +1,575 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The whole data path in one process: a few workers with their own tables over one snapshot, virtual time, frames of exact
+// length. Checks what no single stage can: explain against the path really taken, flows that stay while backends come
+// and go, ownership of source ports over workers, table pressure, and that every packet has one counted fate.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "frames_priv.h"
+#include "pipeline.h"
+#include "snapshot_build.h"
+
+#define WORKERS  2
+#define BACKENDS 6
+
+struct world {
+	struct service_store *store;
+	struct snapshot_registry *registry;
+	struct snapshot *snapshot;
+	struct nexthop_fib *fib;
+	struct nexthop_entry entries[4];
+	struct pipeline *workers; // WORKERS of them
+	struct counters *counters;
+	void *memory[WORKERS][3];
+	struct address snat[2];
+	uint64_t generation;
+	uint32_t capacity;
+	uint64_t now_ns;
+};
+
+static struct address address_of(const char *text)
+{
+	struct address a;
+	assert_int_equal(address_parse(text, &a), 0);
+	return a;
+}
+
+static struct service *web_service(uint32_t mask)
+{
+	struct service_defaults d = service_defaults_builtin();
+	struct service *s = service_create(&d);
+	snprintf(s->namespace, sizeof(s->namespace), "default");
+	snprintf(s->name, sizeof(s->name), "web");
+	s->owner = SERVICE_OWNER_FILE;
+	*service_add_address(s) = address_of("203.0.113.10");
+	*service_add_address(s) = address_of("2001:db8:1::10");
+	struct service_listener *l = service_add_listener(s);
+	*l = (struct service_listener){
+		.name = "http", .protocol = NET_PROTO_TCP, .port = 80, .port_max = 80
+	};
+	l = service_add_listener(s);
+	*l = (struct service_listener){
+		.name = "dns", .protocol = NET_PROTO_UDP, .port = 53, .port_max = 53
+	};
+	for (uint32_t i = 0; i < BACKENDS * 2; i++) {
+		if (!(mask & 1u << (i % BACKENDS)))
+			continue;
+		struct service_backend *b = service_add_backend(s);
+		char text[64];
+		snprintf(text, sizeof(text), i < BACKENDS ? "10.9.0.%u" : "2001:db8:9::%u",
+			i % BACKENDS + 2);
+		b->address = address_of(text);
+		b->weight = 100;
+		b->conditions = (struct service_conditions){ .ready = true, .serving = true };
+		struct service_backend_port *p = service_backend_add_port(b);
+		*p = (struct service_backend_port){ .listener = "http", .port = 8080 };
+		p = service_backend_add_port(b);
+		*p = (struct service_backend_port){ .listener = "dns", .port = 5353 };
+	}
+	return s;
+}
+
+static void world_publish(struct world *w, uint32_t mask)
+{
+	struct error err = { 0 };
+	struct service *s = web_service(mask);
+	uint32_t n_changed;
+	assert_int_equal(
+		service_store_replace_owner(w->store, SERVICE_OWNER_FILE, &s, 1, &n_changed, &err),
+		0);
+	service_destroy(s);
+	struct snapshot *built = NULL;
+	struct snapshot_input input = { .store = w->store,
+		.registry = w->registry,
+		.snat = w->snat,
+		.n_snat = 2,
+		.fib = w->fib,
+		.generation = ++w->generation,
+		.previous = w->snapshot };
+	assert_int_equal(snapshot_build(&input, &built, &err), 0);
+	snapshot_destroy(w->snapshot);
+	w->snapshot = built;
+	for (int i = 0; i < WORKERS; i++)
+		w->workers[i].snapshot = built;
+	error_fini(&err);
+}
+
+static void worker_init(struct world *w, uint16_t idx, struct snat_config *config)
+{
+	struct pipeline *p = &w->workers[idx];
+	struct hash_key key = { { 11, 12 } };
+	size_t flow_bytes = flow_table_size(w->capacity),
+	       snat_bytes = (snat_size(config, idx) + 63) & ~63ul;
+	w->memory[idx][0] = aligned_alloc(64, (flow_bytes + 63) & ~63ul);
+	w->memory[idx][1] = aligned_alloc(64, snat_bytes);
+	w->memory[idx][2] = calloc(4096, sizeof(struct pipeline_backend_counters));
+	pipeline_init(p);
+	assert_int_equal(
+		flow_table_init(&p->flows, w->memory[idx][0], flow_bytes, w->capacity, &key), 0);
+	assert_int_equal(snat_init(w->memory[idx][1], snat_bytes, config, idx, &p->snat), 0);
+	p->worker_idx = idx;
+	p->n_workers = WORKERS;
+	p->snat_port_min = config->port_min;
+	p->snat_port_max = config->port_max;
+	p->nexthops = (struct nexthop_table){ w->entries, 4 };
+	p->counters = &w->counters[idx];
+	p->backend_counters = w->memory[idx][2];
+	p->n_backend_counters = 4096;
+	p->ports[0] = (struct pipeline_port){
+		.mac = { { 2, 0, 0, 0, 0, 2 } }, .mtu = 1500, .present = true
+	};
+}
+
+static void world_init(struct world *w, uint32_t capacity, uint16_t port_min, uint16_t port_max)
+{
+	memset(w, 0, sizeof(*w));
+	w->capacity = capacity;
+	w->now_ns = 1000 * CLOCK_S;
+	w->store = service_store_create();
+	w->registry = snapshot_registry_create();
+	w->workers = aligned_alloc(64, (sizeof(struct pipeline) * WORKERS + 63) & ~63ul);
+	memset(w->workers, 0, sizeof(struct pipeline) * WORKERS);
+	w->counters = aligned_alloc(64, sizeof(struct counters) * WORKERS);
+	memset(w->counters, 0, sizeof(struct counters) * WORKERS);
+	w->snat[0] = address_of("192.0.2.1");
+	w->snat[1] = address_of("2001:db8::1");
+	struct nexthop_table table = { w->entries, 4 };
+	struct mac mac = { { 2, 0, 0, 0, 0, 1 } };
+	nexthop_store(&table, 0, &mac, 0, NEXTHOP_VALID);
+	struct nexthop_route routes[2] = { { .prefix = { address_from_v4(0), 0 } },
+		{ .nexthop = 0 } };
+	w->fib = nexthop_fib_create(routes, 2, 1);
+	struct snat_config *config = calloc(1, sizeof(*config));
+	config->n_addresses = 2;
+	config->port_min = port_min;
+	config->port_max = port_max;
+	config->n_workers = WORKERS;
+	for (uint32_t i = 0; i < 2; i++) {
+		config->addresses[i] = w->snat[i];
+		assert_int_equal(
+			snapshot_registry_slot(w->registry, &w->snat[i], &config->slots[i]), 0);
+	}
+	for (uint16_t i = 0; i < WORKERS; i++)
+		worker_init(w, i, config);
+	free(config);
+	world_publish(w, (1u << BACKENDS) - 1);
+}
+
+static void world_fini(struct world *w)
+{
+	for (int i = 0; i < WORKERS; i++)
+		for (int k = 0; k < 3; k++)
+			free(w->memory[i][k]);
+	snapshot_destroy(w->snapshot);
+	snapshot_registry_destroy(w->registry);
+	service_store_destroy(w->store);
+	nexthop_fib_destroy(w->fib);
+	free(w->workers);
+	free(w->counters);
+}
+
+// Runs one frame through one worker; counts what the caller of a pipeline counts. The result stays in *b.
+static void run_frame(struct world *w, uint16_t worker, struct burst *b, struct rte_mbuf *mbuf)
+{
+	struct pipeline *p = &w->workers[worker];
+	p->now_ns = w->now_ns;
+	p->now_s = (uint32_t)(w->now_ns / CLOCK_S);
+	b->n = 1;
+	b->mbufs[0] = mbuf;
+	b->in_port[0] = 0;
+	counters_add(p->counters, COUNTER_RECEIVED, 1);
+	pipeline_run(p, b);
+	switch (b->verdict[0]) {
+	case PIPELINE_FORWARD:
+	case PIPELINE_REPLY:
+		counters_add(p->counters, COUNTER_SENT, 1);
+		break;
+	case PIPELINE_PUNT:
+		counters_add(p->counters, COUNTER_PUNTED, 1);
+		break;
+	case PIPELINE_RESTEER:
+		counters_add(p->counters, COUNTER_RESTEERED_OUT, 1);
+		break;
+	default:
+		assert_int_equal(b->verdict[0], PIPELINE_DROP);
+	}
+	assert_int_equal(counters_imbalance(p->counters), 0);
+}
+
+struct flow_case {
+	char client[48];
+	uint16_t port;
+	bool is_v6;
+	uint8_t protocol;
+};
+
+static struct flow_case case_random(uint64_t *seed)
+{
+	struct flow_case c = { .is_v6 = frame_random(seed) & 1 };
+	c.protocol = frame_random(seed) % 4 ? NET_PROTO_TCP : NET_PROTO_UDP;
+	c.port = (uint16_t)(1024 + frame_random(seed) % 60000);
+	uint32_t r = (uint32_t)frame_random(seed);
+	if (c.is_v6)
+		snprintf(
+			c.client, sizeof(c.client), "2001:db8:c:%x::%x", r >> 16, (r & 0xffff) + 1);
+	else
+		snprintf(c.client, sizeof(c.client), "100.%u.%u.%u", 64 + (r >> 16) % 64,
+			r >> 8 & 255, r & 255);
+	return c;
+}
+
+static struct rte_mbuf *case_frame(const struct flow_case *c, uint8_t tcp_flags, uint8_t *frame)
+{
+	struct frame_spec spec = {
+		.src = c->client,
+		.dst = c->is_v6 ? "2001:db8:1::10" : "203.0.113.10",
+		.is_v6 = c->is_v6,
+		.protocol = c->protocol,
+		.src_port = c->port,
+		.dst_port = c->protocol == NET_PROTO_TCP ? 80 : 53,
+		.tcp_flags = tcp_flags,
+		.n_payload = tcp_flags == TCP_SYN ? 0 : 20,
+	};
+	size_t n = frame_build(&spec, frame);
+	return frame_mbuf(frame, n);
+}
+
+static struct pipeline_question case_question(const struct flow_case *c, uint8_t tcp_flags)
+{
+	struct pipeline_question q = {
+		.src = address_of(c->client),
+		.dst = address_of(c->is_v6 ? "2001:db8:1::10" : "203.0.113.10"),
+		.src_port = c->port,
+		.dst_port = c->protocol == NET_PROTO_TCP ? 80 : 53,
+		.protocol = c->protocol,
+		.tcp_flags = tcp_flags,
+	};
+	return q;
+}
+
+// Explain first, then the packet itself: verdict, reason and backend must agree, for new flows, known ones, strays, and
+// everything that random destinations and flags make of it; and explain must not have changed a byte of the tables.
+static void explain_agrees_with_the_path(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 20000, 1024, 65535);
+	uint64_t seed = 4711;
+	uint8_t frame[FRAME_MAX];
+	uint32_t n_known = 0;
+	struct flow_case cases[64];
+	for (int k = 0; k < 10000; k++) {
+		struct flow_case *c = &cases[k % 64];
+		bool again = k >= 64 && frame_random(&seed) % 3 == 0;
+		if (!again)
+			*c = case_random(&seed);
+		static const uint8_t flags[] = { TCP_SYN, TCP_SYN, TCP_SYN, TCP_ACK, TCP_RST,
+			TCP_FIN | TCP_ACK };
+		uint8_t f = c->protocol == NET_PROTO_TCP
+				    ? flags[frame_random(&seed) % ARRAY_SIZE(flags)]
+				    : 0;
+		if (k % 997 == 0)
+			world_publish(&w, 1 + (uint32_t)frame_random(&seed) % 63);
+		w.now_ns += frame_random(&seed) % (20 * CLOCK_MS);
+		struct pipeline *p = &w.workers[0];
+		p->now_ns = w.now_ns;
+		p->now_s = (uint32_t)(w.now_ns / CLOCK_S);
+		struct pipeline_question q = case_question(c, f);
+		struct pipeline_explanation told;
+		uint32_t n_before = p->flows.n_flows;
+		pipeline_explain(p, &q, &told);
+		assert_int_equal(p->flows.n_flows, n_before);
+		struct rte_mbuf *mbuf = case_frame(c, f, frame);
+		run_frame(&w, 0, &b, mbuf);
+		n_known += told.flow_idx != FLOW_NONE;
+		bool limited = b.reason[0] == DROP_ANSWER_RATE || told.verdict == PIPELINE_REPLY;
+		if (!limited) {
+			assert_int_equal(told.verdict, b.verdict[0]);
+			assert_int_equal(told.reason, b.reason[0]);
+		}
+		if (b.verdict[0] == PIPELINE_FORWARD)
+			assert_int_equal(told.backend_id, b.backend_id[0]);
+		frame_mbuf_destroy(mbuf);
+	}
+	assert_true(n_known > 1000);
+	world_fini(&w);
+}
+
+// A reply as the backend would send it, from the frame that went out.
+static struct rte_mbuf *reply_to(const struct rte_mbuf *out, uint8_t tcp_flags, uint8_t *frame)
+{
+	struct packet p;
+	packet_parse(out, NULL, &p);
+	char src[48], dst[48];
+	address_format(&p.dst, src);
+	address_format(&p.src, dst);
+	struct frame_spec spec = { .src = src,
+		.dst = dst,
+		.is_v6 = p.is_v6,
+		.protocol = p.protocol,
+		.src_port = rte_be_to_cpu_16(p.dst_port),
+		.dst_port = rte_be_to_cpu_16(p.src_port),
+		.tcp_flags = tcp_flags,
+		.n_payload = 8 };
+	return frame_mbuf(frame, frame_build(&spec, frame));
+}
+
+// Random flows on both workers while backends come and go: every packet of a flow reaches the backend of its first one, replies
+// reach the client that asked, whichever worker they arrive at.
+static void flows_keep_their_backend(void **state)
+{
+	enum { N = 3000 };
+	static struct burst b;
+	static struct flow_case cases[N];
+	static struct address chosen[N];
+	struct world w;
+	world_init(&w, 20000, 1024, 65535);
+	uint64_t seed = 99;
+	uint8_t frame[FRAME_MAX], back[FRAME_MAX];
+	for (int k = 0; k < N; k++) {
+		cases[k] = case_random(&seed);
+		uint16_t worker = (uint16_t)(k % WORKERS);
+		struct rte_mbuf *mbuf = case_frame(&cases[k], TCP_SYN, frame);
+		run_frame(&w, worker, &b, mbuf);
+		assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+		struct packet p;
+		packet_parse(mbuf, NULL, &p);
+		assert_int_equal(p.kind, PACKET_FLOW);
+		assert_true(packet_l4_checksum_ok(mbuf, &p));
+		chosen[k] = p.dst;
+		assert_int_equal(snat_owner(rte_be_to_cpu_16(p.src_port), WORKERS), worker);
+		struct rte_mbuf *reply = reply_to(mbuf, TCP_SYN | TCP_ACK, back);
+		uint16_t other = (uint16_t)(1 - worker);
+		run_frame(&w, other, &b, reply);
+		assert_int_equal(b.verdict[0], PIPELINE_RESTEER);
+		assert_int_equal(b.out_port[0], worker);
+		run_frame(&w, worker, &b, reply);
+		assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+		packet_parse(reply, NULL, &p);
+		struct address client = address_of(cases[k].client);
+		assert_true(address_equal(&p.dst, &client));
+		assert_int_equal(rte_be_to_cpu_16(p.dst_port), cases[k].port);
+		frame_mbuf_destroy(reply);
+		frame_mbuf_destroy(mbuf);
+	}
+	for (int round = 0; round < 20; round++) {
+		world_publish(&w, 1 + (uint32_t)frame_random(&seed) % 63);
+		for (int k = 0; k < N; k += 3) {
+			if (cases[k].protocol == NET_PROTO_UDP)
+				continue; // leaves a removed backend on purpose
+			struct rte_mbuf *mbuf = case_frame(&cases[k], TCP_ACK, frame);
+			run_frame(&w, (uint16_t)(k % WORKERS), &b, mbuf);
+			assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+			struct packet p;
+			packet_parse(mbuf, NULL, &p);
+			assert_true(address_equal(&p.dst, &chosen[k]));
+			frame_mbuf_destroy(mbuf);
+		}
+	}
+	world_fini(&w);
+}
+
+// Two packets of one new flow in one burst make one flow; a whole burst of them keeps its order and verdicts.
+static void one_burst_one_flow(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	uint8_t frame[FRAME_MAX];
+	struct flow_case c = { .client = "100.64.0.1", .port = 5000, .protocol = NET_PROTO_UDP };
+	b.n = BURST_MAX;
+	for (uint32_t i = 0; i < b.n; i++) {
+		c.port = (uint16_t)(5000 + i / 2);
+		b.mbufs[i] = case_frame(&c, 0, frame);
+		b.in_port[i] = 0;
+	}
+	struct pipeline *p = &w.workers[0];
+	p->now_ns = w.now_ns;
+	pipeline_run(p, &b);
+	assert_int_equal(p->flows.n_flows, BURST_MAX / 2);
+	for (uint32_t i = 0; i < b.n; i++) {
+		assert_int_equal(b.verdict[i], PIPELINE_FORWARD);
+		assert_int_equal(b.flow_idx[i], b.flow_idx[i & ~1u]);
+		frame_mbuf_destroy(b.mbufs[i]);
+	}
+	world_fini(&w);
+}
+
+// More SYNs than the table holds: embryonic flows give way, a confirmed one is kept.
+static void pressure_keeps_confirmed_flows(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 256, 1024, 65535);
+	uint64_t seed = 5;
+	uint8_t frame[FRAME_MAX], back[FRAME_MAX];
+	struct flow_case good = { .client = "100.64.0.1", .port = 7777, .protocol = NET_PROTO_TCP };
+	struct rte_mbuf *mbuf = case_frame(&good, TCP_SYN, frame);
+	run_frame(&w, 0, &b, mbuf);
+	struct rte_mbuf *reply = reply_to(mbuf, TCP_SYN | TCP_ACK, back);
+	run_frame(&w, 0, &b, reply);
+	frame_mbuf_destroy(mbuf);
+	frame_mbuf_destroy(reply);
+	mbuf = case_frame(&good, TCP_ACK, frame);
+	run_frame(&w, 0, &b, mbuf);
+	frame_mbuf_destroy(mbuf);
+	uint32_t n_forwarded = 0;
+	for (int k = 0; k < 5000; k++) {
+		struct flow_case c = case_random(&seed);
+		c.protocol = NET_PROTO_TCP;
+		mbuf = case_frame(&c, TCP_SYN, frame);
+		run_frame(&w, 0, &b, mbuf);
+		n_forwarded += b.verdict[0] == PIPELINE_FORWARD;
+		frame_mbuf_destroy(mbuf);
+	}
+	assert_int_equal(n_forwarded, 5000);
+	assert_true(w.counters[0].values[COUNTER_FLOWS_EVICTED] > 4000);
+	mbuf = case_frame(&good, TCP_ACK, frame);
+	run_frame(&w, 0, &b, mbuf);
+	assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+	frame_mbuf_destroy(mbuf);
+	world_fini(&w);
+}
+
+// Few source ports: refused by name when they are gone, given again when flows end.
+static void ports_run_out_by_name(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 20000, 2048, 2048 + 127); // two blocks: 64 ports a worker and ring
+	world_publish(&w, 1);
+	uint8_t frame[FRAME_MAX];
+	uint32_t n_forwarded = 0;
+	for (uint16_t k = 0; k < 100; k++) {
+		struct flow_case c = { .client = "100.64.0.2",
+			.port = (uint16_t)(3000 + k),
+			.protocol = NET_PROTO_UDP };
+		struct rte_mbuf *mbuf = case_frame(&c, 0, frame);
+		run_frame(&w, 0, &b, mbuf);
+		n_forwarded += b.verdict[0] == PIPELINE_FORWARD;
+		if (b.verdict[0] != PIPELINE_FORWARD)
+			assert_int_equal(b.reason[0], DROP_SNAT_EXHAUSTED);
+		frame_mbuf_destroy(mbuf);
+	}
+	assert_int_equal(n_forwarded, 64);
+	w.now_ns += 3600 * CLOCK_S;
+	w.workers[0].now_s = (uint32_t)(w.now_ns / CLOCK_S);
+	for (int k = 0; k < 200; k++)
+		pipeline_housekeep(&w.workers[0], 256);
+	assert_int_equal(w.workers[0].flows.n_flows, 0);
+	struct flow_case c = { .client = "100.64.0.2", .port = 9, .protocol = NET_PROTO_UDP };
+	struct rte_mbuf *mbuf = case_frame(&c, 0, frame);
+	run_frame(&w, 0, &b, mbuf);
+	assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+	frame_mbuf_destroy(mbuf);
+	world_fini(&w);
+}
+
+// One frame through worker 0, whatever becomes of it.
+static void run_unsent(struct world *w, struct burst *b, struct rte_mbuf *mbuf)
+{
+	struct pipeline *p = &w->workers[0];
+	p->now_ns = w->now_ns;
+	p->now_s = (uint32_t)(w->now_ns / CLOCK_S);
+	b->n = 1;
+	b->mbufs[0] = mbuf;
+	b->in_port[0] = 0;
+	pipeline_run(p, b);
+}
+
+// Next hops: a missing neighbour holds the packet, a missing route drops it, a new MAC is used by the next packet.
+static void next_hops_change_under_flows(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	uint8_t frame[FRAME_MAX];
+	struct flow_case c = { .client = "100.64.0.3", .port = 4000, .protocol = NET_PROTO_UDP };
+	struct nexthop_table table = { w.entries, 4 };
+	struct mac second = { { 2, 0, 0, 0, 0, 9 } };
+	struct rte_mbuf *mbuf = case_frame(&c, 0, frame);
+	nexthop_store(&table, 0, &second, 0, NEXTHOP_INCOMPLETE);
+	run_unsent(&w, &b, mbuf);
+	assert_int_equal(b.verdict[0], PIPELINE_WAIT);
+	frame_mbuf_destroy(mbuf);
+	nexthop_store(&table, 0, &second, 0, NEXTHOP_VALID);
+	mbuf = case_frame(&c, 0, frame);
+	run_unsent(&w, &b, mbuf);
+	assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+	assert_memory_equal(frame_bytes(mbuf), second.bytes, 6);
+	frame_mbuf_destroy(mbuf);
+	struct nexthop_fib *none = nexthop_fib_create(NULL, 0, 2);
+	struct snapshot *moved = snapshot_with_fib(w.snapshot, none, ++w.generation);
+	w.workers[0].snapshot = moved;
+	mbuf = case_frame(&c, 0, frame);
+	run_unsent(&w, &b, mbuf);
+	assert_int_equal(b.verdict[0], PIPELINE_DROP);
+	assert_int_equal(b.reason[0], DROP_NO_ROUTE);
+	frame_mbuf_destroy(mbuf);
+	snapshot_destroy(moved);
+	nexthop_fib_destroy(none);
+	world_fini(&w);
+}
+
+// Good frames damaged at random, in bursts: every packet has one counted fate, nothing is read or written beyond (sanitizer).
+static void damaged_frames_are_accounted(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 512, 1024, 65535);
+	uint64_t seed = 31337;
+	uint8_t frame[FRAME_MAX];
+	struct pipeline *p = &w.workers[0];
+	for (int round = 0; round < 600; round++) {
+		b.n = 1 + (uint32_t)frame_random(&seed) % BURST_MAX;
+		w.now_ns += frame_random(&seed) % CLOCK_S;
+		p->now_ns = w.now_ns;
+		p->now_s = (uint32_t)(w.now_ns / CLOCK_S);
+		for (uint32_t i = 0; i < b.n; i++) {
+			struct flow_case c = case_random(&seed);
+			c.port = (uint16_t)(2000 + frame_random(&seed) % 50);
+			static const uint8_t flags[] = { TCP_SYN, TCP_ACK, TCP_FIN, TCP_RST };
+			struct rte_mbuf *whole =
+				case_frame(&c, flags[frame_random(&seed) % 4], frame);
+			size_t n = whole->data_len;
+			frame_mbuf_destroy(whole);
+			for (uint64_t d = frame_random(&seed) % 4; d > 0; d--)
+				frame[frame_random(&seed) % n] ^=
+					(uint8_t)(1 << frame_random(&seed) % 8);
+			if (frame_random(&seed) % 5 == 0)
+				n = 1 + frame_random(&seed) % n;
+			b.mbufs[i] = frame_mbuf(frame, n);
+			b.in_port[i] = 0;
+		}
+		counters_add(p->counters, COUNTER_RECEIVED, b.n);
+		pipeline_run(p, &b);
+		for (uint32_t i = 0; i < b.n; i++) {
+			if (b.verdict[i] == PIPELINE_FORWARD || b.verdict[i] == PIPELINE_REPLY)
+				counters_add(p->counters, COUNTER_SENT, 1);
+			else if (b.verdict[i] == PIPELINE_PUNT)
+				counters_add(p->counters, COUNTER_PUNTED, 1);
+			else if (b.verdict[i] == PIPELINE_RESTEER)
+				counters_add(p->counters, COUNTER_RESTEERED_OUT, 1);
+			frame_mbuf_destroy(b.mbufs[i]);
+		}
+		assert_int_equal(counters_imbalance(p->counters), 0);
+		pipeline_housekeep(p, 64);
+	}
+	world_fini(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(explain_agrees_with_the_path),
+		cmocka_unit_test(flows_keep_their_backend),
+		cmocka_unit_test(one_burst_one_flow),
+		cmocka_unit_test(pressure_keeps_confirmed_flows),
+		cmocka_unit_test(ports_run_out_by_name),
+		cmocka_unit_test(next_hops_change_under_flows),
+		cmocka_unit_test(damaged_frames_are_accounted),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
