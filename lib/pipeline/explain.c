@@ -187,21 +187,6 @@ static bool explain_address(const struct pipeline *p, const struct pipeline_ques
 	return true;
 }
 
-static bool flow_would_follow(
-	const struct pipeline *p, const struct flow_record *r, const struct pipeline_question *q)
-{
-	if (flow_is_expired(r, p->policies, p->now_s))
-		return false;
-	bool is_syn = (q->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-	if (r->protocol != NET_PROTO_TCP || !is_syn)
-		return true;
-	if (r->state == FLOW_STATE_CLOSED || r->state == FLOW_STATE_CLOSING)
-		return false;
-	const struct snapshot_backend *b = pipeline_backend(p, r->backend_id);
-	return r->state != FLOW_STATE_SYN_SENT ||
-	       (b != NULL && (b->flags & SNAPSHOT_BACKEND_ELIGIBLE));
-}
-
 static void explain_verdict(struct pipeline_explanation *out)
 {
 	step(out, "verdict", "%s%s%s", pipeline_verdict_name(out->verdict), out->reason ? ": " : "",
@@ -225,7 +210,8 @@ void pipeline_explain(const struct pipeline *p, const struct pipeline_question *
 	uint8_t kind = SNAPSHOT_OWN_NONE, side;
 	snapshot_find_own(p->snapshot, &q->dst, &kind);
 	uint32_t idx = flow_lookup(&p->flows, &key, &side);
-	if (idx != FLOW_NONE && flow_would_follow(p, flow_record(&p->flows, idx), q)) {
+	if (idx != FLOW_NONE &&
+		!flow_gives_way(p, flow_record(&p->flows, idx), side, q->tcp_flags)) {
 		explain_flow(p, idx, side, out);
 	} else if (kind == SNAPSHOT_OWN_SNAT) {
 		step(out, "flow", "none: nothing starts at a SNAT address");

@@ -114,8 +114,7 @@ void stage_open(struct pipeline *p, struct burst *b, uint32_t i)
 }
 
 // A client's SYN on a flow that exists: retransmitted, or its port used again.
-static bool syn_starts_anew(const struct pipeline *p, const struct flow_record *r,
-	const struct snapshot_backend *backend)
+static bool syn_starts_anew(const struct flow_record *r, const struct snapshot_backend *backend)
 {
 	if (r->state == FLOW_STATE_CLOSED || r->state == FLOW_STATE_CLOSING)
 		return true;
@@ -123,19 +122,19 @@ static bool syn_starts_anew(const struct pipeline *p, const struct flow_record *
 	       (backend == NULL || !(backend->flags & SNAPSHOT_BACKEND_ELIGIBLE));
 }
 
-// Should this packet leave its flow and be treated as the first of a new one?
-static bool flow_gives_way(struct pipeline *p, const struct burst *b, uint32_t i,
-	const struct flow_record *r, const struct snapshot_backend *backend)
+bool flow_gives_way(const struct pipeline *p, const struct flow_record *r, enum flow_side side,
+	uint8_t tcp_flags)
 {
+	const struct snapshot_backend *backend = pipeline_backend(p, r->backend_id);
 	if (flow_is_expired(r, p->policies, p->now_s))
 		return true;
-	if (b->side[i] != FLOW_SIDE_CLIENT)
+	if (side != FLOW_SIDE_CLIENT)
 		return false;
 	if (r->protocol == NET_PROTO_UDP) // no connection to keep: leaves a removed backend at once
 		return backend == NULL || !(backend->flags & SNAPSHOT_BACKEND_LISTED);
-	if ((b->packets[i].tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+	if ((tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
 		return false;
-	return syn_starts_anew(p, r, backend);
+	return syn_starts_anew(r, backend);
 }
 
 static enum flow_state state_next(const struct flow_record *r, enum flow_side side, uint8_t flags)
@@ -161,7 +160,7 @@ bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i)
 	b->backend_id[i] = r->backend_id;
 	if (backend != NULL)
 		b->listener_idx[i] = backend->listener_idx;
-	if (unlikely(flow_gives_way(p, b, i, r, backend))) {
+	if (unlikely(flow_gives_way(p, r, b->side[i], b->packets[i].tcp_flags))) {
 		counters_add(p->counters,
 			r->state == FLOW_STATE_SYN_SENT ? COUNTER_FLOWS_REPICKED
 							: COUNTER_FLOWS_CLOSED,

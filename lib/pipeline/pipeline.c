@@ -113,6 +113,14 @@ static bool flow_is_stale_answer(
 	return r->state == FLOW_STATE_FREE || !flow_key_equal(&now, key);
 }
 
+static void look_again(struct pipeline *p, struct burst *b, uint32_t i, const struct flow_key *key)
+{
+	uint8_t side;
+	b->flow_idx[i] = flow_lookup(&p->flows, key, &side);
+	if (b->flow_idx[i] != FLOW_NONE)
+		b->side[i] = side;
+}
+
 static void stage_decide(struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t n)
 {
 	bool changed = false; // a flow was added or removed in this burst
@@ -120,7 +128,7 @@ static void stage_decide(struct pipeline *p, struct burst *b, const uint8_t *pen
 		uint32_t i = pending[k];
 		if (changed &&
 			(b->flow_idx[i] == FLOW_NONE || flow_is_stale_answer(p, b, i, &b->keys[k])))
-			b->flow_idx[i] = flow_lookup(&p->flows, &b->keys[k], &b->side[i]);
+			look_again(p, b, i, &b->keys[k]);
 		if (b->flow_idx[i] != FLOW_NONE && stage_follow(p, b, i))
 			continue;
 		changed = true;

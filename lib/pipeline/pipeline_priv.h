@@ -17,6 +17,10 @@ uint32_t stage_classify(struct pipeline *p, struct burst *b, uint8_t *pending);
 void stage_open(struct pipeline *p, struct burst *b, uint32_t i);
 // Hits: expiry, state, re-pick. Returns false when the packet has to go through stage_open.
 bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i);
+// Should a packet of `side` leave flow r and be treated as the first of a new one? Expired, a SYN on a closed flow, a
+// retransmitted SYN whose backend may not take it, UDP to a removed backend.
+bool flow_gives_way(const struct pipeline *p, const struct flow_record *r, enum flow_side side,
+	uint8_t tcp_flags);
 // Next hop, TTL, MTU and rewrite of a packet with a flow.
 void stage_rewrite(struct pipeline *p, struct burst *b, uint32_t i);
 // ICMP error that quotes a packet of ours.
