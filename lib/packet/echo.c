@@ -33,6 +33,20 @@ static void answer_v6(struct rte_mbuf *mbuf, const struct packet *p)
 	ip->dst = p->src;
 }
 
+static void answer_icmp(struct rte_mbuf *mbuf, const struct packet *p)
+{
+	struct icmp_header *icmp = packet_at(mbuf, p->l4_offset);
+	uint8_t reply = p->is_v6 ? 129 : 0;
+	icmp->checksum =
+		checksum_update(icmp->checksum, rte_cpu_to_be_16((uint16_t)(icmp->type << 8)),
+			rte_cpu_to_be_16((uint16_t)(reply << 8)));
+	icmp->type = reply;
+	// IPv4 has no pseudo-header here, so the sum can be of nothing but zeros. That is the one +0 of one's-complement
+	// arithmetic, which an incremental checksum takes for -0 (RFC 1624 3): receivers would refuse it.
+	if (unlikely(icmp->checksum == 0) && packet_sum(mbuf, p->l4_offset, p->l4_length) == 0)
+		icmp->checksum = 0xffff;
+}
+
 bool packet_answer_echo(struct rte_mbuf *mbuf, const struct packet *p)
 {
 	if (p->kind != PACKET_ECHO || frame_is_to_group(mbuf))
@@ -43,12 +57,7 @@ bool packet_answer_echo(struct rte_mbuf *mbuf, const struct packet *p)
 			return false;
 		frame_set_length(mbuf, mbuf->pkt_len - n_padding);
 	}
-	struct icmp_header *icmp = packet_at(mbuf, p->l4_offset);
-	uint8_t reply = p->is_v6 ? 129 : 0;
-	icmp->checksum =
-		checksum_update(icmp->checksum, rte_cpu_to_be_16((uint16_t)(icmp->type << 8)),
-			rte_cpu_to_be_16((uint16_t)(reply << 8)));
-	icmp->type = reply;
+	answer_icmp(mbuf, p);
 	if (p->is_v6)
 		answer_v6(mbuf, p);
 	else

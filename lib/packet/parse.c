@@ -137,16 +137,19 @@ static bool destination_is_local(const struct address *dst)
 	return dst->bytes[0] == 0xff || (dst->bytes[0] == 0xfe && (dst->bytes[1] & 0xc0) == 0x80);
 }
 
-// True when p is settled: refused, or the kernel's for its unspecified source.
-static bool source_is_odd(struct packet *p)
+// True when p is settled: refused, or the kernel's for its unspecified source. p->kind is PACKET_FRAGMENT already where it
+// is one.
+static bool source_is_odd(const struct rte_mbuf *mbuf, struct packet *p)
 {
 	if (!address_is_impossible_source(&p->src))
 		return false;
-	if (address_is_unspecified(&p->src) && destination_is_local(&p->dst)) {
-		bool is_icmp = p->protocol == (p->is_v6 ? NET_PROTO_ICMPV6 : NET_PROTO_ICMP);
-		p->kind = is_icmp ? PACKET_ICMP_OTHER : PACKET_OTHER;
-	} else {
+	if (!address_is_unspecified(&p->src) || !destination_is_local(&p->dst)) {
 		refuse(p, DROP_IMPOSSIBLE_SOURCE);
+	} else if (p->kind != PACKET_FRAGMENT &&
+		   p->protocol == (p->is_v6 ? NET_PROTO_ICMPV6 : NET_PROTO_ICMP)) {
+		parse_icmp(mbuf, p);
+		if (p->kind != PACKET_BAD)
+			p->kind = PACKET_ICMP_OTHER;
 	}
 	return true;
 }
@@ -211,15 +214,14 @@ static inline void parse_v4(const struct rte_mbuf *mbuf, struct packet *p)
 	p->ttl = ip->ttl;
 	if (!v4_header_ok(mbuf, ip, p))
 		return;
+	if (unlikely(ip->fragment & RTE_BE16(0x3fff)))
+		p->kind = PACKET_FRAGMENT;
 	// 1..223 but 127 cannot be odd.
 	uint8_t top = p->src.bytes[12];
-	if (unlikely(top == 0 || top == 127 || top >= 224) && source_is_odd(p))
+	if (unlikely(top == 0 || top == 127 || top >= 224) && source_is_odd(mbuf, p))
 		return;
-	if (unlikely(ip->fragment & RTE_BE16(0x3fff))) {
-		p->kind = PACKET_FRAGMENT;
-		return;
-	}
-	parse_l4(mbuf, p);
+	if (likely(p->kind != PACKET_FRAGMENT))
+		parse_l4(mbuf, p);
 }
 
 // ---------------------------------------------------------------- IPv6
@@ -229,7 +231,7 @@ static bool v6_is_extension(uint8_t next, uint32_t n_before)
 	       (next == PROTO_HOP_BY_HOP && n_before == 0); // first or nowhere, RFC 8200 4.1
 }
 
-// One extension header at `at`. Returns its length, or 0 when p is settled (refused, or a fragment).
+// One extension header at `at`. Returns its length, or 0: refused, or a fragment.
 static uint32_t v6_walk_one(
 	const struct rte_mbuf *mbuf, struct packet *p, uint32_t at, uint8_t *next)
 {
@@ -264,7 +266,7 @@ static uint32_t v6_walk_one(
 	return length;
 }
 
-// False: p is settled.
+// False: refused.
 static bool v6_walk_extensions(const struct rte_mbuf *mbuf, struct packet *p)
 {
 	uint8_t next = p->protocol;
@@ -276,7 +278,7 @@ static bool v6_walk_extensions(const struct rte_mbuf *mbuf, struct packet *p)
 		}
 		uint32_t length = v6_walk_one(mbuf, p, at, &next);
 		if (length == 0)
-			return false;
+			return p->kind == PACKET_FRAGMENT;
 		at += length;
 	}
 	return true;
@@ -313,9 +315,10 @@ static inline void parse_v6(const struct rte_mbuf *mbuf, struct packet *p)
 		!v6_walk_extensions(mbuf, p))
 		return;
 	uint8_t top = p->src.bytes[0];
-	if (unlikely(top == 0 || top == 0xff) && source_is_odd(p))
+	if (unlikely(top == 0 || top == 0xff) && source_is_odd(mbuf, p))
 		return;
-	parse_l4(mbuf, p);
+	if (likely(p->kind != PACKET_FRAGMENT))
+		parse_l4(mbuf, p);
 }
 
 void packet_parse(const struct rte_mbuf *mbuf, const struct mac *own_mac, struct packet *out)

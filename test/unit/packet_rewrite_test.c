@@ -438,6 +438,27 @@ static void test_echo(void **state)
 	}
 }
 
+// Nothing but zeros but for the type: the corner where an incremental checksum is wrong. And its neighbour, a checksum
+// that is 0 by right.
+static void test_echo_zeros(void **state)
+{
+	for (uint16_t last = 0; last < 2; last++) {
+		uint8_t zeros[40] = { [38] = last ? 0xff : 0, [39] = last ? 0xff : 0 };
+		struct frame_spec s = { .protocol = NET_PROTO_ICMP,
+			.icmp_type = 8,
+			.src_port = 0,
+			.payload = zeros,
+			.n_payload = sizeof(zeros) };
+		size_t n = frame_build(&s, frame);
+		struct rte_mbuf *mbuf = frame_mbuf(frame, n);
+		struct packet p = parse(mbuf);
+		assert_true(packet_answer_echo(mbuf, &p));
+		assert_true(frame_checksums_ok(frame_bytes(mbuf), 14));
+		assert_int_equal(frame_get16(frame_bytes(mbuf) + 36), last ? 0 : 0xffff);
+		frame_mbuf_destroy(mbuf);
+	}
+}
+
 static void test_echo_segments(void **state)
 {
 	size_t n = frame_build(
@@ -713,6 +734,7 @@ int main(void)
 		cmocka_unit_test(test_icmp_error_extensions),
 		cmocka_unit_test(test_icmp_error_implausible),
 		cmocka_unit_test(test_echo),
+		cmocka_unit_test(test_echo_zeros),
 		cmocka_unit_test(test_echo_segments),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_error),

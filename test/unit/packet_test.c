@@ -261,6 +261,9 @@ static void test_refused_v4(void **state)
 	}
 	assert_bad(parse_spec((struct frame_spec){ .v4_option_bytes = 8 }), DROP_V4_OPTIONS);
 	assert_bad(parse_spec((struct frame_spec){ .src = "0.0.0.0" }), DROP_IMPOSSIBLE_SOURCE);
+	assert_bad(parse_spec((struct frame_spec){
+			   .src = "127.0.0.1", .v4_fragment = RTE_BE16(0x2000) }),
+		DROP_IMPOSSIBLE_SOURCE);
 	assert_bad(parse_spec((struct frame_spec){ .src = "255.255.255.255" }),
 		DROP_IMPOSSIBLE_SOURCE);
 }
@@ -279,6 +282,13 @@ static void test_refused_v6(void **state)
 	};
 	check_edits((struct frame_spec){ .is_v6 = true, .n_payload = 4 }, ip, ARRAY_SIZE(ip));
 	struct packet p = parse_spec((struct frame_spec){ .is_v6 = true, .src = "::1" });
+	assert_bad(p, DROP_IMPOSSIBLE_SOURCE);
+	const uint8_t fragment[] = { 0, 0, 0, 1, 0, 0, 0, 9 };
+	p = parse_spec((struct frame_spec){ .is_v6 = true,
+		.src = "::1",
+		.extensions = fragment,
+		.n_extension_bytes = 8,
+		.first_extension = 44 });
 	assert_bad(p, DROP_IMPOSSIBLE_SOURCE);
 	assert_bad(parse_spec((struct frame_spec){ .is_v6 = true, .src = "::" }),
 		DROP_IMPOSSIBLE_SOURCE);
@@ -397,6 +407,18 @@ static void test_kernel_traffic(void **state)
 			.n_payload = 20 });
 		assert_int_equal(p.kind, PACKET_ICMP_OTHER);
 	}
+	// Cut short even so: for the kernel to judge, and no message that could be summed.
+	p = parse_spec((struct frame_spec){
+		.is_v6 = true, .protocol = 99, .src = "::", .dst = "ff02::1", .n_payload = 7 });
+	assert_int_equal(p.kind, PACKET_OTHER);
+	size_t n_cut = frame_build(&(struct frame_spec){ .is_v6 = true,
+					   .protocol = 99,
+					   .src = "::",
+					   .dst = "ff02::1",
+					   .n_payload = 7 },
+		frame);
+	frame[20] = NET_PROTO_ICMPV6;
+	assert_bad(parse_bytes(frame, n_cut), DROP_ICMP_TRUNCATED);
 	const uint16_t types[] = { 0x0806, 0x8100, 0x88a8, 0x88cc, 0x0027 };
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
 		size_t n = frame_build(&(struct frame_spec){ 0 }, frame);
