@@ -4,8 +4,10 @@
 #include "device_priv.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
@@ -137,10 +139,13 @@ void device_stop(struct device *device)
 {
 	if (device == NULL)
 		return;
+	char folder[PATH_MAX];
 	if (device->eal_is_up) {
 		ports_stop(device);
 		memory_free_pools(device);
+		snprintf(folder, sizeof(folder), "%s", rte_eal_get_runtime_dir());
 		rte_eal_cleanup();
+		rmdir(folder); // made by the EAL even when nothing goes into it
 	}
 	eal_log_close(&device->eal);
 	device_plan_fini(&device->plan);

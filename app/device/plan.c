@@ -161,7 +161,8 @@ int device_plan_make(const struct device_config *config, const char *root, struc
 		for (uint32_t i = 0; i < config->n_ports; i++)
 			memcpy(out->names[i], names[i].name, sizeof(out->names[i]));
 		add_lcores(out);
-		add_word(out, "--file-prefix=sluice-%d", (int)getpid());
+		// Nothing is shared under this name (--in-memory, --no-shconf): instances do not meet.
+		add_word(out, "--file-prefix=sluice");
 		add_word(out, "--no-telemetry");
 		add_memory(out, add_devices(out, config, names), root);
 		add_extra(out, config->eal_args);
