@@ -27,6 +27,8 @@ struct dataplane_config {
 
 struct dataplane;
 
+// Memory that one worker will take, at most: for device_config.flow_bytes_per_worker. snat.n_workers need not be known yet.
+uint64_t dataplane_worker_bytes(const struct dataplane_config *config);
 // Tables, rings and pipelines of every worker, placed on its NUMA node; no thread yet. The device is borrowed.
 int dataplane_create(struct device *device, const struct dataplane_config *config,
 	const struct log *log, struct dataplane **out, struct error *err);

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Hot path: no allocation, lock, log, system call.
+// From verdicts to places. The pipeline has counted drops and answers; what is counted here is what only the worker
+// knows: sent, punted, re-steered, held.
+#include "dataplane_priv.h"
+
+static void move_packet(struct worker *w, const struct burst *b, uint32_t i, uint64_t *moved_to)
+{
+	uint16_t owner = b->out_port[i];
+	struct rte_mbuf *mbuf = b->mbufs[i];
+	if (unlikely(owner >= w->n_peers || w->resteer_out[owner] == NULL)) {
+		worker_drop(w, DROP_RESTEER_RING_FULL, 1);
+		rte_pktmbuf_free(mbuf);
+		return;
+	}
+	mbuf->port = b->in_port[i];
+	struct tx_batch *batch = &w->moved[owner];
+	batch->mbufs[batch->n++] = mbuf; // BURST_MAX fit
+	*moved_to |= 1ull << owner;
+}
+
+static void send_packet(struct worker *w, const struct burst *b, uint32_t i)
+{
+	uint8_t port_idx = b->out_port[i];
+	if (unlikely(port_idx >= w->dp->n_ports)) {
+		worker_drop(w, DROP_NO_ROUTE, 1);
+		rte_pktmbuf_free(b->mbufs[i]);
+		return;
+	}
+	transmit_add(w, port_idx, b->mbufs[i]);
+}
+
+void dispatch_burst(struct worker *w, struct burst *b)
+{
+	struct rte_mbuf *dropped[BURST_MAX];
+	uint32_t n_dropped = 0;
+	uint64_t moved_to = 0;
+	for (uint32_t i = 0; i < b->n; i++) {
+		switch ((enum pipeline_verdict)b->verdict[i]) {
+		case PIPELINE_FORWARD:
+		case PIPELINE_REPLY:
+			send_packet(w, b, i);
+			break;
+		case PIPELINE_PUNT:
+			punt_send(w, b, i);
+			break;
+		case PIPELINE_DROP:
+			dropped[n_dropped++] = b->mbufs[i];
+			break;
+		case PIPELINE_RESTEER:
+			move_packet(w, b, i, &moved_to);
+			break;
+		case PIPELINE_WAIT:
+			wait_hold(w, b, i);
+			break;
+		}
+	}
+	if (n_dropped > 0)
+		rte_pktmbuf_free_bulk(dropped, n_dropped);
+	for (; moved_to; moved_to &= moved_to - 1)
+		transmit_move(w, (uint16_t)__builtin_ctzll(moved_to));
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Hot path: no allocation, lock, log, system call.
+// The way out: batches by port, flushed at the end of every turn, and the rings to other workers.
+// What a port does not take within a few tries is dropped by name: waiting longer would only move the loss to receive.
+#include "dataplane_priv.h"
+
+#include <rte_ethdev.h>
+
+static uint64_t count_bytes(struct rte_mbuf *const *mbufs, uint32_t n)
+{
+	uint64_t bytes = 0;
+	for (uint32_t i = 0; i < n; i++)
+		bytes += mbufs[i]->pkt_len;
+	return bytes;
+}
+
+// Frames from twins are named apart: they come from the control pool.
+static void drop_unsent(struct worker *w, struct rte_mbuf **mbufs, uint32_t n)
+{
+	uint32_t n_injected = 0;
+	for (uint32_t i = 0; i < n; i++)
+		n_injected += mbufs[i]->pool == w->dp->control_pool;
+	worker_drop(w, DROP_INJECT_TX, n_injected);
+	worker_drop(w, DROP_TX_QUEUE_FULL, n - n_injected);
+	rte_pktmbuf_free_bulk(mbufs, n);
+}
+
+static void send_own(struct worker *w, uint8_t port_idx, struct tx_batch *batch)
+{
+	const struct tx_way *way = &w->ways[port_idx];
+	uint64_t bytes = count_bytes(batch->mbufs, batch->n);
+	uint32_t n = 0;
+	for (uint32_t tries = 0; n < batch->n && tries < TX_TRIES;) {
+		uint16_t took = rte_eth_tx_burst(
+			way->port_id, way->queue, &batch->mbufs[n], (uint16_t)(batch->n - n));
+		n += took;
+		tries += took == 0;
+	}
+	if (unlikely(n < batch->n)) {
+		bytes -= count_bytes(&batch->mbufs[n], batch->n - n);
+		drop_unsent(w, &batch->mbufs[n], batch->n - n);
+	}
+	counters_add(&w->counters, COUNTER_SENT, n);
+	counters_add(&w->counters, COUNTER_SENT_BYTES, bytes);
+	worker_add(&w->ports[port_idx].tx_packets, n);
+	worker_add(&w->ports[port_idx].tx_bytes, bytes);
+}
+
+// To the worker that owns a transmit queue of this port. For the accounting it is a re-steered packet: ours no longer
+// when it is in the ring, the owner's when it takes it out.
+static void hand_over(struct worker *w, uint8_t port_idx, struct tx_batch *batch)
+{
+	const struct tx_way *way = &w->ways[port_idx];
+	for (uint32_t i = 0; i < batch->n; i++)
+		batch->mbufs[i]->port = port_idx;
+	uint32_t n = rte_ring_sp_enqueue_burst(
+		way->handover, (void *const *)batch->mbufs, batch->n, NULL);
+	counters_add(&w->counters, COUNTER_RESTEERED_OUT, n);
+	if (n < batch->n)
+		drop_unsent(w, &batch->mbufs[n], batch->n - n);
+	struct bell *bell = &w->dp->workers[way->owner]->bell;
+	if (n > 0 && unlikely(bell_is_far(bell)))
+		bell_ring(bell);
+}
+
+void transmit_flush(struct worker *w, uint8_t port_idx)
+{
+	struct tx_batch *batch = &w->batches[port_idx];
+	if (batch->n == 0)
+		return;
+	if (w->ways[port_idx].handover)
+		hand_over(w, port_idx, batch);
+	else
+		send_own(w, port_idx, batch);
+	batch->n = 0;
+}
+
+void transmit_flush_all(struct worker *w)
+{
+	for (uint32_t dirty = w->dirty; dirty; dirty &= dirty - 1)
+		transmit_flush(w, (uint8_t)__builtin_ctz(dirty));
+	w->dirty = 0;
+}
+
+void transmit_move(struct worker *w, uint16_t owner)
+{
+	struct tx_batch *batch = &w->moved[owner];
+	uint32_t n = rte_ring_sp_enqueue_burst(
+		w->resteer_out[owner], (void *const *)batch->mbufs, batch->n, NULL);
+	counters_add(&w->counters, COUNTER_RESTEERED_OUT, n);
+	if (unlikely(n < batch->n)) {
+		worker_drop(w, DROP_RESTEER_RING_FULL, batch->n - n);
+		rte_pktmbuf_free_bulk(&batch->mbufs[n], batch->n - n);
+	}
+	batch->n = 0;
+	// Only out of a long sleep, so once per silence of that worker and not per packet.
+	struct bell *bell = &w->dp->workers[owner]->bell;
+	if (n > 0 && unlikely(bell_is_far(bell)))
+		bell_ring(bell);
+}

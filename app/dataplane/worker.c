@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Hot path: no allocation, lock, log, system call.
+// The loop of a worker. One turn: take up to a burst from the queues and rings in rotation, run the pipeline over it,
+// send every packet where its verdict says, flush all ports, report quiescent, do a bounded slice of housekeeping.
+// Nothing is kept back to fill a batch: bursts grow by themselves under load and stay small below it.
+//
+// The snapshot is loaded once a turn; before the first one nothing is received (packets stay in the ports).
+#include "dataplane_priv.h"
+
+#include <rte_cycles.h>
+#include <rte_ethdev.h>
+
+static void take_time(struct worker *w)
+{
+	uint64_t tsc = rte_rdtsc();
+	uint64_t ns =
+		w->base_ns + (uint64_t)((__uint128_t)(tsc - w->base_tsc) * w->base_gain >> 32);
+	w->now_tsc = tsc;
+	w->pipeline.now_ns = ns;
+	if (unlikely(ns - w->base_ns > CLOCK_S))
+		idle_sync_clock(w);
+	w->pipeline.now_s = (uint32_t)(w->pipeline.now_ns / CLOCK_S);
+}
+
+static void take_snapshot(struct worker *w)
+{
+	// acquire: what the pointer leads to was written before it was published
+	const struct snapshot *s = __atomic_load_n(&w->dp->snapshot, __ATOMIC_ACQUIRE);
+	if (likely(s == w->pipeline.snapshot))
+		return;
+	w->pipeline.snapshot = s;
+	__atomic_store_n(&w->face.generation, s ? s->generation : 0, __ATOMIC_RELEASE);
+}
+
+static void count_received(
+	struct worker *w, uint8_t port_idx, struct rte_mbuf *const *mbufs, uint32_t n)
+{
+	uint64_t bytes = 0;
+	for (uint32_t i = 0; i < n; i++)
+		bytes += mbufs[i]->pkt_len;
+	counters_add(&w->counters, COUNTER_RECEIVED, n);
+	counters_add(&w->counters, COUNTER_RECEIVED_BYTES, bytes);
+	worker_add(&w->ports[port_idx].rx_packets, n);
+	worker_add(&w->ports[port_idx].rx_bytes, bytes);
+}
+
+static void receive_port(struct worker *w, struct burst *b, const struct rx_source *source)
+{
+	struct rte_mbuf **at = &b->mbufs[b->n];
+	uint32_t n = rte_eth_rx_burst(source->port_id, source->queue, at, RX_SHARE);
+	if (n == 0)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		b->in_port[b->n + i] = source->port_idx;
+	count_received(w, source->port_idx, at, n);
+	b->n += n;
+}
+
+// Packets that arrived at another worker but are ours. mbuf->port carries the port they came in by.
+static void receive_moved(struct worker *w, struct burst *b, struct rte_ring *ring)
+{
+	void **at = (void **)&b->mbufs[b->n];
+	uint32_t n = rte_ring_sc_dequeue_burst(ring, at, RX_SHARE, NULL);
+	if (n == 0)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		b->in_port[b->n + i] = (uint8_t)b->mbufs[b->n + i]->port;
+	counters_add(&w->counters, COUNTER_RESTEERED_IN, n);
+	b->n += n;
+}
+
+// Sources are asked in rotation, from where the last turn ended, while a full share fits: drivers with vector receive
+// need room for 32. Queues first, then the rings of the other workers.
+static void receive(struct worker *w, struct burst *b)
+{
+	uint32_t n_all = (uint32_t)w->n_sources + w->n_peers;
+	uint32_t turn = w->source_turn;
+	b->n = 0;
+	for (uint32_t asked = 0; asked < n_all && b->n + RX_SHARE <= BURST_MAX; asked++) {
+		if (turn < w->n_sources)
+			receive_port(w, b, &w->sources[turn]);
+		else if (w->resteer_in[turn - w->n_sources])
+			receive_moved(w, b, w->resteer_in[turn - w->n_sources]);
+		turn = turn + 1 == n_all ? 0 : turn + 1;
+	}
+	w->source_turn = (uint16_t)turn;
+}
+
+// Frames that only have to be sent: from twins (control), and of workers without a transmit queue of their own.
+static uint32_t receive_ready(struct worker *w)
+{
+	struct rte_mbuf *mbufs[RX_SHARE];
+	uint32_t n = rte_ring_sc_dequeue_burst(w->inject, (void **)mbufs, RX_SHARE, NULL);
+	if (n > 0)
+		counters_add(&w->counters, COUNTER_INJECTED, n);
+	for (uint32_t i = 0; i < n; i++)
+		transmit_add(w, (uint8_t)mbufs[i]->port, mbufs[i]);
+	uint32_t n_all = n;
+	for (uint16_t peer = 0; peer < w->n_peers; peer++) {
+		if (w->handover_in[peer] == NULL)
+			continue;
+		n = rte_ring_sc_dequeue_burst(w->handover_in[peer], (void **)mbufs, RX_SHARE, NULL);
+		counters_add(&w->counters, COUNTER_RESTEERED_IN, n);
+		for (uint32_t i = 0; i < n; i++)
+			transmit_add(w, (uint8_t)mbufs[i]->port, mbufs[i]);
+		n_all += n;
+	}
+	return n_all;
+}
+
+static void finish_turn(struct worker *w, uint32_t n_packets)
+{
+	counters_add(&w->counters, COUNTER_POLLS, 1);
+	if (n_packets > 0) {
+		w->last_packet_ns = w->pipeline.now_ns;
+		w->empty_turns = 0;
+		counters_add(&w->counters, COUNTER_BUSY_CYCLES, rte_rdtsc() - w->now_tsc);
+	} else {
+		counters_add(&w->counters, COUNTER_POLLS_EMPTY, 1);
+		w->empty_turns += w->empty_turns < UINT32_MAX;
+	}
+	if (unlikely(w->posted)) {
+		w->posted = false;
+		control_call(w->dp);
+	}
+	__atomic_store_n(&w->face.total_cycles, w->now_tsc - w->first_tsc, __ATOMIC_RELAXED);
+}
+
+static void worker_turn(struct worker *w)
+{
+	struct burst *b = &w->burst;
+	uint32_t n = 0;
+	take_time(w);
+	take_snapshot(w);
+	if (likely(w->pipeline.snapshot != NULL)) {
+		// Before the burst, so that held packets of a flow leave before new ones.
+		if (unlikely(w->waiting.n_packets > 0))
+			wait_turn(w);
+		receive(w, b);
+		n = b->n;
+		if (n > 0) {
+			pipeline_run(&w->pipeline, b);
+			dispatch_burst(w, b);
+		}
+	}
+	n += receive_ready(w);
+	if (w->dirty)
+		transmit_flush_all(w);
+	finish_turn(w, n);
+	housekeep_turn(w);
+	rte_rcu_qsbr_quiescent(w->dp->qsbr, w->idx);
+	if (n == 0)
+		idle_turn(w);
+}
+
+int worker_main(void *arg)
+{
+	struct worker *w = arg;
+	idle_enter(w);
+	while (likely(!__atomic_load_n(&w->dp->is_stopping, __ATOMIC_RELAXED)))
+		worker_turn(w);
+	idle_leave(w);
+	return 0;
+}
