@@ -62,7 +62,7 @@ build_into() {
 		rm -f "$log"
 		return 0
 	fi
-	grep -E 'error|FAILED|ERROR' -A5 "$log" | head -n 60 >&2
+	grep -E 'error:|FAILED:|ERROR|undefined reference' -A3 "$log" | cut -c1-300 | head -n 60 >&2
 	tail -n 5 "$log" >&2
 	rm -f "$log"
 	say fail "build in $dir failed"

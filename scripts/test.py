@@ -52,7 +52,7 @@ def build(folder, *options, env=None):
             return None
     out = subprocess.run(["ninja", "-C", path], capture_output=True, text=True, env=whole, check=False)
     if out.returncode != 0:
-        lines = [line for line in out.stdout.split("\n") if re.search(r"error|FAILED|warning:", line)]
+        lines = [line[:300] for line in out.stdout.split("\n") if re.search(r"error:|FAILED:|undefined reference", line)]
         print("\n".join(lines[:60] or out.stdout.split("\n")[-40:]))
         return None
     print(f"built {folder} in {time.monotonic() - begun:.0f} s", flush=True)
