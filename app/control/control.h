@@ -175,6 +175,8 @@ uint32_t control_probe_report(struct control *c, uint32_t id, bool ok, const cha
 
 // ---------------------------------------------------------------- ways out: punt learns, control publishes
 // The whole set of routes as the kernel has them over our twins; replaces the former. gateway unspecified = on-link.
+// port_idx CONTROL_ROUTE_NOWHERE: a blackhole, unreachable or prohibit route, that is NEXTHOP_NONE for its prefix.
+#define CONTROL_ROUTE_NOWHERE UINT8_MAX
 struct control_route {
 	struct prefix prefix;
 	struct address gateway;
