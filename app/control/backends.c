@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What operators see of backends: state, reason and since when, from the four sources (cluster, probe, operator, and what
+// workers count).
+#include "control_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint16_t control_backend_port(const struct service_backend *b, const struct service_listener *l)
+{
+	for (uint32_t i = 0; i < b->n_ports; i++) {
+		if (strcmp(b->ports[i].listener, l->name) == 0)
+			return b->ports[i].port;
+	}
+	return 0;
+}
+
+// Called for each backend of a listener with its port.
+typedef bool visit_fn(void *arg, const struct service *s, const struct service_listener *l,
+	const struct service_backend *b, uint16_t port);
+
+static bool visit_backends(const struct service *s, visit_fn *fn, void *arg)
+{
+	for (uint32_t i = 0; i < s->n_listeners; i++) {
+		for (uint32_t k = 0; k < s->n_backends; k++) {
+			const struct service_backend *b = &s->backends[k];
+			uint16_t port = control_backend_port(b, &s->listeners[i]);
+			if (port != 0 && !fn(arg, s, &s->listeners[i], b, port))
+				return false;
+		}
+	}
+	return true;
+}
+
+static uint32_t find_id(struct control *c, const struct service *s,
+	const struct service_listener *l, const struct service_backend *b, uint16_t port)
+{
+	char name[2 * SERVICE_NAME_MAX];
+	uint32_t id;
+	snprintf(name, sizeof(name), "%s/%s", s->namespace, s->name);
+	if (c->published == NULL || snapshot_registry_backend(c->registry, name, l->name,
+					    &b->address, port, &id) != 0)
+		return SNAPSHOT_BACKEND_NONE;
+	if (id >= c->published->n_backends ||
+		!(c->published->backends[id].flags & SNAPSHOT_BACKEND_LISTED))
+		return SNAPSHOT_BACKEND_NONE;
+	return id;
+}
+
+static struct health_verdict decide(const struct control *c, const struct service *s,
+	const struct service_listener *l, const struct service_backend *b, uint16_t port,
+	const struct health_probe **out_probe)
+{
+	static const struct health_probe off = { .verdict = HEALTH_PROBE_OFF };
+	const struct health_probe *probe = control_find_probe(c, s, l, &b->address, port);
+	*out_probe = probe != NULL ? probe : &off;
+	const struct service_overlay *overlay = service_store_find_overlay(
+		c->store, s->namespace, s->name, &b->address, port);
+	return health_decide(&b->conditions, *out_probe, overlay);
+}
+
+// ---------------------------------------------------------------- since when
+static bool remember(void *arg, const struct service *s, const struct service_listener *l,
+	const struct service_backend *b, uint16_t port)
+{
+	struct control *c = arg;
+	const struct health_probe *probe;
+	uint32_t id = find_id(c, s, l, b, port);
+	if (id >= c->n_memory)
+		return true;
+	struct control_memory *m = &c->memory[id];
+	struct health_verdict v = decide(c, s, l, b, port, &probe);
+	if (!m->known || m->state != v.state) {
+		m->since_ms = m->known && probe->since_ms > m->since_ms ? probe->since_ms
+									: clock_wall_ms();
+		m->state = (uint8_t)v.state;
+	}
+	m->known = true;
+	return true;
+}
+
+void control_backends_remember(struct control *c)
+{
+	uint32_t n = c->published->n_backends;
+	if (n > c->n_memory) {
+		struct control_memory *memory = realloc(c->memory, n * sizeof(*memory));
+		if (memory == NULL)
+			return; // the time of a change is lost, nothing else
+		memset(memory + c->n_memory, 0, (n - c->n_memory) * sizeof(*memory));
+		c->memory = memory;
+		c->n_memory = n;
+	}
+	for (uint32_t id = 0; id < n; id++) {
+		if (!(c->published->backends[id].flags & SNAPSHOT_BACKEND_LISTED))
+			c->memory[id].known = false;
+	}
+	for (uint32_t i = 0; i < service_store_count(c->store); i++)
+		visit_backends(service_store_at(c->store, i), remember, c);
+}
+
+// ---------------------------------------------------------------- status
+static void fill_verdicts(struct control_backend_status *out, const struct service_backend *b,
+	const struct health_probe *probe, const struct service_overlay *overlay)
+{
+	const struct service_conditions *conditions = &b->conditions;
+	snprintf(out->verdict_cluster, sizeof(out->verdict_cluster), "%s",
+		conditions->terminating ? "terminating"
+		: conditions->ready	? "ready"
+					: "not-ready");
+	snprintf(out->verdict_active, sizeof(out->verdict_active), "%s",
+		health_probe_verdict_name(probe->verdict));
+	snprintf(out->verdict_passive, sizeof(out->verdict_passive), "off");
+	snprintf(out->verdict_admin, sizeof(out->verdict_admin), "%s",
+		overlay != NULL && overlay->draining ? "draining" : "in");
+}
+
+static void fill_published(
+	struct control *c, const struct service *s, struct control_backend_status *out)
+{
+	out->backend_id = find_id(c, s, out->listener, out->backend, out->port);
+	out->since_ms = c->started_ms;
+	if (out->backend_id == SNAPSHOT_BACKEND_NONE)
+		return;
+	out->eligible = (c->published->backends[out->backend_id].flags &
+				SNAPSHOT_BACKEND_ELIGIBLE) != 0;
+	if (out->backend_id < c->n_memory && c->memory[out->backend_id].known)
+		out->since_ms = c->memory[out->backend_id].since_ms;
+	if (c->dp == NULL)
+		return;
+	dataplane_backend_counters(c->dp, out->backend_id, &out->counters);
+	// Two counters read one after the other while workers count.
+	if (out->counters.flows_created > out->counters.flows_ended)
+		out->flows = out->counters.flows_created - out->counters.flows_ended;
+}
+
+struct status_visit {
+	struct control *c;
+	bool (*fn)(void *arg, const struct control_backend_status *status);
+	void *arg;
+};
+
+static bool visit_status(void *arg, const struct service *s, const struct service_listener *l,
+	const struct service_backend *b, uint16_t port)
+{
+	struct status_visit *v = arg;
+	const struct health_probe *probe;
+	struct control_backend_status status = {
+		.service = s,
+		.listener = l,
+		.backend = b,
+		.port = port,
+		.backend_id = SNAPSHOT_BACKEND_NONE,
+		.weight = b->weight,
+	};
+	const struct service_overlay *overlay = service_store_find_overlay(
+		v->c->store, s->namespace, s->name, &b->address, port);
+	struct health_verdict verdict = decide(v->c, s, l, b, port, &probe);
+	status.state = verdict.state;
+	snprintf(status.reason, sizeof(status.reason), "%s", verdict.reason);
+	if (overlay != NULL && overlay->has_weight)
+		status.weight = overlay->weight;
+	fill_verdicts(&status, b, probe, overlay);
+	fill_published(v->c, s, &status);
+	return v->fn(v->arg, &status);
+}
+
+void control_each_backend(struct control *c, const struct service *service,
+	bool (*fn)(void *arg, const struct control_backend_status *status), void *arg)
+{
+	struct status_visit v = { c, fn, arg };
+	if (service != NULL) {
+		visit_backends(service, visit_status, &v);
+		return;
+	}
+	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
+		if (!visit_backends(service_store_at(c->store, i), visit_status, &v))
+			return;
+	}
+}
+
+bool control_backend_name(struct control *c, uint32_t backend_id, const char **out_service,
+	struct address *out_address, uint16_t *out_port)
+{
+	const struct snapshot *s = c->published;
+	if (s == NULL || backend_id >= s->n_backends)
+		return false;
+	const struct snapshot_backend *b = &s->backends[backend_id];
+	if (!(b->flags & SNAPSHOT_BACKEND_LISTED) || b->service_idx >= s->n_services)
+		return false;
+	*out_service = s->services[b->service_idx].name;
+	*out_address = b->address;
+	*out_port = b->port;
+	return true;
+}
+
+// ---------------------------------------------------------------- events
+struct probe_visit {
+	struct control *c;
+	const struct control_watched *watched;
+	enum health_probe_verdict before;
+	struct address last_address; // one event per endpoint of a service, though two listeners share it
+	uint16_t last_port;
+};
+
+static bool note_backend(void *arg, const struct service *s, const struct service_listener *l,
+	const struct service_backend *b, uint16_t port)
+{
+	struct probe_visit *v = arg;
+	if (control_find_probe(v->c, s, l, &b->address, port) != &v->watched->health)
+		return true;
+	if (v->last_port == port && address_equal(&v->last_address, &b->address))
+		return true;
+	v->last_address = b->address;
+	v->last_port = port;
+	char object[160], endpoint[ADDRESS_TEXT_LEN + 10];
+	snprintf(object, sizeof(object), "%s/%s %s", s->namespace, s->name,
+		endpoint_format(&b->address, port, endpoint, sizeof(endpoint)));
+	if (v->watched->health.verdict == HEALTH_PROBE_DOWN)
+		control_note(v->c, LOG_LEVEL_WARN, "backend-down", object, "%s",
+			v->watched->health.reason);
+	else if (v->before == HEALTH_PROBE_DOWN)
+		control_note(v->c, LOG_LEVEL_INFO, "backend-up", object, "%s",
+			v->watched->health.reason[0] != '\0' ? v->watched->health.reason
+							     : "probe ok");
+	return true;
+}
+
+void control_note_probe(struct control *c, const struct control_watched *w,
+	enum health_probe_verdict before)
+{
+	struct probe_visit v = { .c = c, .watched = w, .before = before };
+	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
+		v.last_port = 0;
+		visit_backends(service_store_at(c->store, i), note_backend, &v);
+	}
+}

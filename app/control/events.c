@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The journal: the last CONTROL_EVENTS events in a ring, each logged as it is recorded. Memory is fixed.
+#include "control_priv.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+void control_note(struct control *c, enum log_level level, const char *kind, const char *object,
+	const char *fmt, ...)
+{
+	struct control_event *e = &c->events[c->n_events % CONTROL_EVENTS];
+	memset(e, 0, sizeof(*e));
+	e->id = ++c->n_events;
+	e->time_ms = clock_wall_ms();
+	snprintf(e->kind, sizeof(e->kind), "%s", kind);
+	snprintf(e->object, sizeof(e->object), "%s", object);
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(e->text, sizeof(e->text), fmt, ap);
+	va_end(ap);
+	if (e->object[0] != '\0')
+		log_write(&c->log, level, e->kind, "%s: %s", e->object, e->text);
+	else
+		log_write(&c->log, level, e->kind, "%s", e->text);
+}
+
+uint32_t control_events(
+	const struct control *c, uint64_t after, const struct control_event **out, uint32_t max)
+{
+	uint64_t first = c->n_events > CONTROL_EVENTS ? c->n_events - CONTROL_EVENTS + 1 : 1;
+	uint32_t n = 0;
+	if (after >= c->n_events)
+		return 0;
+	for (uint64_t id = after >= first ? after + 1 : first; id <= c->n_events && n < max; id++)
+		out[n++] = &c->events[(id - 1) % CONTROL_EVENTS];
+	return n;
+}

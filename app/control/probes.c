@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Which probes are wanted, and what they said. Control decides, app/probe connects.
+//
+// One probe per distinct (address, port, check), however many services and listeners share it; found by a chained hash.
+// A probe lives as long as a listed backend needs it. A new check of an endpoint that is probed already (an interval was
+// edited) starts from the verdict of the old one, so that no dead backend comes back for the length of a probe.
+#include "control_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ID_INDEX_BITS 20 // of an id: index; the rest says which use of the index it is
+
+void control_probes_init(struct control *c)
+{
+	c->free_watched = CONTROL_NONE;
+}
+
+void control_probes_end(struct control *c)
+{
+	free(c->watched);
+	free(c->probe_chains);
+}
+
+// Same place and question; timing may differ. What the hash covers.
+static bool is_same_target(const struct control_probe *a, const struct control_probe *b)
+{
+	return a->port == b->port && a->check.kind == b->check.kind &&
+	       address_equal(&a->address, &b->address) && strcmp(a->check.path, b->check.path) == 0;
+}
+
+static bool is_same_probe(const struct control_probe *a, const struct control_probe *b)
+{
+	return is_same_target(a, b) && a->check.interval_ms == b->check.interval_ms &&
+	       a->check.timeout_ms == b->check.timeout_ms && a->check.rise == b->check.rise &&
+	       a->check.fall == b->check.fall;
+}
+
+static uint32_t probe_chain(const struct control *c, const struct control_probe *p)
+{
+	uint64_t h = hash_stable(&p->address, sizeof(p->address),
+		(uint64_t)p->port << 8 | (uint64_t)p->check.kind);
+	h ^= hash_stable(p->check.path, strlen(p->check.path), 1);
+	return (uint32_t)h & (c->n_probe_chains - 1);
+}
+
+static uint32_t probe_find(const struct control *c, const struct control_probe *p)
+{
+	if (c->n_probe_chains == 0)
+		return CONTROL_NONE;
+	uint32_t idx = c->probe_chains[probe_chain(c, p)];
+	while (idx != CONTROL_NONE && !is_same_probe(&c->watched[idx].probe, p))
+		idx = c->watched[idx].next;
+	return idx;
+}
+
+// ---------------------------------------------------------------- what to probe for a backend
+static const struct service_backend *find_backend(
+	const struct service *s, const struct address *address, const struct service_listener *l,
+	uint16_t port)
+{
+	uint32_t low = 0, high = s->n_backends;
+	while (low < high) {
+		uint32_t mid = (low + high) / 2;
+		if (address_compare(&s->backends[mid].address, address) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (; low < s->n_backends && address_equal(&s->backends[low].address, address); low++) {
+		if (control_backend_port(&s->backends[low], l) == port)
+			return &s->backends[low];
+	}
+	return NULL;
+}
+
+static uint16_t named_port(const struct service_backend *b, const char *listener)
+{
+	for (uint32_t i = 0; i < b->n_ports; i++) {
+		if (strcmp(b->ports[i].listener, listener) == 0)
+			return b->ports[i].port;
+	}
+	return 0;
+}
+
+// A TCP question to the port of a UDP listener says something only where a TCP listener shares that port (DNS).
+static bool serves_tcp(const struct service *s, const struct service_backend *b, uint16_t port)
+{
+	for (uint32_t i = 0; i < s->n_listeners; i++) {
+		if (s->listeners[i].protocol == NET_PROTO_TCP &&
+			control_backend_port(b, &s->listeners[i]) == port)
+			return true;
+	}
+	return false;
+}
+
+// false: nothing to probe (the cluster's word alone counts).
+static bool probe_target(const struct service *s, const struct service_listener *l,
+	const struct service_backend *b, uint16_t port, struct control_probe *out)
+{
+	const struct service_check *check = &s->check;
+	if (check->kind == SERVICE_CHECK_NONE)
+		return false;
+	bool own_port = false;
+	uint16_t other = check->port;
+	if (other == 0 && check->port_name[0] != '\0')
+		other = named_port(b, check->port_name);
+	if (other == 0) {
+		other = port;
+		own_port = true;
+	}
+	if (own_port && l->protocol != NET_PROTO_TCP && !serves_tcp(s, b, port))
+		return false;
+	memset(out, 0, sizeof(*out));
+	out->address = b->address;
+	out->port = other;
+	out->check = *check;
+	out->check.port = 0;
+	out->check.port_name[0] = '\0';
+	return true;
+}
+
+const struct health_probe *control_find_probe(const struct control *c, const struct service *s,
+	const struct service_listener *l, const struct address *address, uint16_t port)
+{
+	struct control_probe target;
+	const struct service_backend *b = find_backend(s, address, l, port);
+	if (b == NULL || !probe_target(s, l, b, port, &target))
+		return NULL;
+	uint32_t idx = probe_find(c, &target);
+	return idx != CONTROL_NONE ? &c->watched[idx].health : NULL;
+}
+
+enum health_probe_verdict control_probe_verdict(void *arg, const struct service *s,
+	const struct service_listener *l, const struct address *address, uint16_t port)
+{
+	const struct health_probe *health = control_find_probe(arg, s, l, address, port);
+	return health != NULL ? health->verdict : HEALTH_PROBE_OFF;
+}
+
+// ---------------------------------------------------------------- the table
+static void chain_insert(struct control *c, uint32_t idx)
+{
+	uint32_t *head = &c->probe_chains[probe_chain(c, &c->watched[idx].probe)];
+	c->watched[idx].next = *head;
+	*head = idx;
+}
+
+static int chains_grow(struct control *c)
+{
+	uint32_t n = c->n_probe_chains == 0 ? 256 : 2 * c->n_probe_chains;
+	uint32_t *chains = malloc(n * sizeof(*chains));
+	if (chains == NULL)
+		return -ENOMEM;
+	free(c->probe_chains);
+	c->probe_chains = chains;
+	c->n_probe_chains = n;
+	for (uint32_t i = 0; i < n; i++)
+		chains[i] = CONTROL_NONE;
+	for (uint32_t i = 0; i < c->n_watched; i++) {
+		if (c->watched[i].used)
+			chain_insert(c, i);
+	}
+	return 0;
+}
+
+static uint32_t take_index(struct control *c)
+{
+	uint32_t idx = c->free_watched;
+	if (idx != CONTROL_NONE) {
+		c->free_watched = c->watched[idx].next;
+		return idx;
+	}
+	if (c->n_watched >= 1u << ID_INDEX_BITS ||
+		array_grow(c->watched, c->n_watched, c->watched_cap) != 0)
+		return CONTROL_NONE;
+	idx = c->n_watched++;
+	memset(&c->watched[idx], 0, sizeof(c->watched[idx]));
+	c->watched[idx].probe.id = idx;
+	return idx;
+}
+
+// The verdict on the same target under another timing, if there is one.
+static const struct health_probe *find_sibling(const struct control *c, const struct control_probe *p)
+{
+	uint32_t idx = c->probe_chains[probe_chain(c, p)];
+	for (; idx != CONTROL_NONE; idx = c->watched[idx].next) {
+		if (is_same_target(&c->watched[idx].probe, p))
+			return &c->watched[idx].health;
+	}
+	return NULL;
+}
+
+static int want_probe(struct control *c, const struct control_probe *target)
+{
+	uint32_t idx = probe_find(c, target);
+	if (idx != CONTROL_NONE) {
+		c->watched[idx].wanted = true;
+		return 0;
+	}
+	if (c->n_probes >= c->n_probe_chains && chains_grow(c) != 0)
+		return -ENOMEM;
+	const struct health_probe *sibling = find_sibling(c, target);
+	struct health_probe health;
+	if (sibling != NULL)
+		health = *sibling;
+	else
+		health_probe_init(&health, target->check.kind);
+	idx = take_index(c);
+	if (idx == CONTROL_NONE)
+		return -ENOMEM;
+	struct control_watched *w = &c->watched[idx];
+	uint32_t id = w->probe.id + (1u << ID_INDEX_BITS); // the next use of this index
+	w->probe = *target;
+	w->probe.id = id;
+	w->health = health;
+	w->health.n_ok_row = w->health.n_fail_row = 0;
+	w->used = w->wanted = true;
+	chain_insert(c, idx);
+	c->n_probes++;
+	if (c->probe_hooks.start != NULL)
+		c->probe_hooks.start(c->probe_arg, &w->probe);
+	return 0;
+}
+
+static void stop_probe(struct control *c, uint32_t idx)
+{
+	struct control_watched *w = &c->watched[idx];
+	uint32_t *link = &c->probe_chains[probe_chain(c, &w->probe)];
+	while (*link != idx)
+		link = &c->watched[*link].next;
+	*link = w->next;
+	w->used = false;
+	w->next = c->free_watched;
+	c->free_watched = idx;
+	c->n_probes--;
+	if (c->probe_hooks.stop != NULL)
+		c->probe_hooks.stop(c->probe_arg, w->probe.id);
+}
+
+static int want_service(struct control *c, const struct service *s)
+{
+	if (s->check.kind == SERVICE_CHECK_NONE)
+		return 0;
+	for (uint32_t i = 0; i < s->n_listeners; i++) {
+		const struct service_listener *l = &s->listeners[i];
+		for (uint32_t k = 0; k < s->n_backends; k++) {
+			const struct service_backend *b = &s->backends[k];
+			uint16_t port = control_backend_port(b, l);
+			struct control_probe target;
+			if (port == 0 || !probe_target(s, l, b, port, &target))
+				continue;
+			int rc = want_probe(c, &target);
+			if (rc != 0)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+int control_probes_reconcile(struct control *c)
+{
+	for (uint32_t i = 0; i < c->n_watched; i++)
+		c->watched[i].wanted = false;
+	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
+		int rc = want_service(c, service_store_at(c->store, i));
+		if (rc != 0)
+			return rc; // those that run go on
+	}
+	for (uint32_t i = 0; i < c->n_watched; i++) {
+		if (c->watched[i].used && !c->watched[i].wanted)
+			stop_probe(c, i);
+	}
+	return 0;
+}
+
+void control_set_probe_hooks(struct control *c, const struct control_probe_hooks *hooks, void *arg)
+{
+	c->probe_hooks = hooks != NULL ? *hooks : (struct control_probe_hooks){ 0 };
+	c->probe_arg = arg;
+	for (uint32_t i = 0; hooks != NULL && hooks->start != NULL && i < c->n_watched; i++) {
+		if (c->watched[i].used)
+			hooks->start(arg, &c->watched[i].probe);
+	}
+}
+
+// splitmix64: for jitter, not for secrets.
+static uint32_t next_random(struct control *c)
+{
+	uint64_t z = c->random += 0x9e3779b97f4a7c15ull;
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return (uint32_t)(z >> 32);
+}
+
+uint32_t control_probe_report(struct control *c, uint32_t id, bool ok, const char *reason)
+{
+	uint32_t idx = id & ((1u << ID_INDEX_BITS) - 1);
+	if (idx >= c->n_watched || !c->watched[idx].used || c->watched[idx].probe.id != id)
+		return CONTROL_TICK_MS; // stopped since
+	struct control_watched *w = &c->watched[idx];
+	enum health_probe_verdict before = w->health.verdict;
+	bool changed = health_probe_report(
+		&w->health, &w->probe.check, ok, reason != NULL ? reason : "", clock_wall_ms());
+	uint32_t delay_ms = health_probe_delay_ms(&w->health, &w->probe.check, next_random(c));
+	if (!changed)
+		return delay_ms;
+	control_note_probe(c, w, before);
+	// A backend that nobody had heard of yet counts as up: its first success changes nothing.
+	if (before == HEALTH_PROBE_UNKNOWN && w->health.verdict == HEALTH_PROBE_UP)
+		return delay_ms;
+	control_change_noted(c, CONTROL_WORK_BUILD);
+	return delay_ms;
+}

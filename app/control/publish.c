@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// From desired state to what workers read: compile, publish, retire.
+//
+// Leading edge: a change after 20 ms of quiet is published in the call that made it; followers wait for the timer and go
+// together. A published snapshot is never changed. The one before it is freed when a grace period of all workers has
+// passed; nobody waits for that, a timer looks every 5 ms while there is something to free.
+//
+// Backend ids and slots that a publication no longer uses are given back to the registry in batches (struct
+// control_release). Their numbers are used again only when every worker has swept its table twice since, the flows
+// counted on the ids are gone, and the longest idle timeout has passed (a slot is part of flow keys).
+#include "control_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RELEASE_MAX_NS (7 * 24 * 3600 * CLOCK_S) // after this, flow counters are not believed any more
+
+static void fib_release(struct control_fib *f)
+{
+	if (f == NULL || --f->n_users > 0)
+		return;
+	nexthop_fib_destroy(f->fib);
+	free(f);
+}
+
+// Gives a holder with one user, or NULL: out of memory.
+static struct control_fib *fib_make(struct control *c)
+{
+	struct control_fib *f = calloc(1, sizeof(*f));
+	if (f == NULL)
+		return NULL;
+	f->n_users = 1;
+	f->fib = control_hops_fib(c);
+	if (f->fib == NULL) {
+		free(f);
+		return NULL;
+	}
+	return f;
+}
+
+// ---------------------------------------------------------------- retire
+static void free_retired(struct control *c, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		snapshot_destroy(c->retired[i].snapshot);
+		fib_release(c->retired[i].fib);
+	}
+	c->n_retired -= n;
+	memmove(c->retired, c->retired + n, c->n_retired * sizeof(*c->retired));
+}
+
+static void on_retire(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+	uint32_t n = 0;
+	while (n < c->n_retired &&
+		(c->dp == NULL || dataplane_grace_done(c->dp, c->retired[n].token)))
+		n++;
+	free_retired(c, n);
+	if (c->n_retired > 0)
+		control_arm(c->retire, CONTROL_RETIRE_TICK_MS * CLOCK_MS);
+}
+
+// Room for one more was made before (publication must not fail half way).
+static void retire_snapshot(struct control *c, struct snapshot *snapshot, struct control_fib *fib)
+{
+	if (snapshot == NULL)
+		return;
+	c->retired[c->n_retired++] = (struct control_retired){
+		.snapshot = snapshot,
+		.fib = fib,
+		.token = c->dp != NULL ? dataplane_grace_start(c->dp) : 0,
+	};
+	if (!evtimer_pending(c->retire, NULL))
+		control_arm(c->retire, CONTROL_RETIRE_TICK_MS * CLOCK_MS);
+}
+
+// ---------------------------------------------------------------- release of ids and slots
+static bool is_listed(const struct snapshot *s, uint32_t id)
+{
+	return id < s->n_backends && (s->backends[id].flags & SNAPSHOT_BACKEND_LISTED) != 0;
+}
+
+static bool owns_slot(const struct snapshot *s, uint32_t slot)
+{
+	return slot < s->n_own && s->own[slot].kind != SNAPSHOT_OWN_NONE;
+}
+
+static uint64_t longest_idle_ns(const struct snapshot *s)
+{
+	uint64_t idle_s = 0;
+	for (uint32_t i = 0; i < s->n_policies; i++) {
+		if (s->policies[i].tcp_idle_s > idle_s)
+			idle_s = s->policies[i].tcp_idle_s;
+		if (s->policies[i].udp_idle_s > idle_s)
+			idle_s = s->policies[i].udp_idle_s;
+	}
+	return idle_s * CLOCK_S;
+}
+
+// Out of memory: the registry is not told, and the numbers stay out of use. That loses numbers, not flows.
+static void release_numbers(
+	struct control *c, const struct snapshot *before, const struct snapshot *after)
+{
+	struct control_release r = { .pass = c->release_pass + 1,
+		.sweeps = c->dp != NULL ? dataplane_sweeps(c->dp) : 0 };
+	uint32_t n_slots = 0, cap = 0;
+	for (uint32_t slot = 0; slot < before->n_own; slot++)
+		n_slots += owns_slot(before, slot) && !owns_slot(after, slot);
+	for (uint32_t id = 0; id < before->n_backends; id++) {
+		if (!is_listed(before, id) || is_listed(after, id))
+			continue;
+		if (array_grow(r.backend_ids, r.n_backend_ids, cap) != 0)
+			goto out_of_memory;
+		r.backend_ids[r.n_backend_ids++] = id;
+	}
+	if (n_slots == 0 && r.n_backend_ids == 0)
+		return;
+	if (array_grow(c->releases, c->n_releases, c->releases_cap) != 0)
+		goto out_of_memory;
+	r.due_ns = control_now_ns(c) + longest_idle_ns(before) + CLOCK_S;
+	c->releases[c->n_releases++] = r;
+	c->release_pass = r.pass;
+	snapshot_registry_release(c->registry, r.pass);
+	return;
+out_of_memory:
+	free(r.backend_ids);
+}
+
+static bool release_is_over(const struct control *c, const struct control_release *r)
+{
+	uint64_t now = control_now_ns(c);
+	if (c->dp == NULL || now < r->due_ns || dataplane_sweeps(c->dp) < r->sweeps + 2)
+		return false;
+	if (now > r->due_ns + RELEASE_MAX_NS)
+		return true;
+	for (uint32_t i = 0; i < r->n_backend_ids; i++) {
+		struct pipeline_backend_counters n;
+		dataplane_backend_counters(c->dp, r->backend_ids[i], &n);
+		if (n.flows_created != n.flows_ended && !is_listed(c->published, r->backend_ids[i]))
+			return false;
+	}
+	return true;
+}
+
+static void reclaim_numbers(struct control *c)
+{
+	uint32_t n = 0;
+	while (n < c->n_releases && release_is_over(c, &c->releases[n]))
+		free(c->releases[n++].backend_ids);
+	if (n == 0)
+		return;
+	snapshot_registry_reclaim(c->registry, c->releases[n - 1].pass + 1);
+	c->n_releases -= n;
+	memmove(c->releases, c->releases + n, c->n_releases * sizeof(*c->releases));
+}
+
+// ---------------------------------------------------------------- own addresses
+static int compare_addresses(const void *a, const void *b)
+{
+	return address_compare(a, b);
+}
+
+// All VIPs, sorted, without repeats, in heap memory.
+static struct address *own_list(const struct control *c, uint32_t *out_n)
+{
+	uint32_t n = 0, n_all = c->config.n_snat;
+	for (uint32_t i = 0; i < service_store_count(c->store); i++)
+		n_all += service_store_at(c->store, i)->n_addresses;
+	struct address *list = calloc(n_all + 1, sizeof(*list));
+	if (list == NULL)
+		return NULL;
+	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
+		const struct service *s = service_store_at(c->store, i);
+		for (uint32_t k = 0; k < s->n_addresses; k++)
+			list[n++] = s->addresses[k];
+	}
+	for (uint32_t i = 0; i < c->config.n_snat; i++)
+		list[n++] = c->config.snat[i];
+	qsort(list, n, sizeof(*list), compare_addresses);
+	uint32_t n_kept = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		if (n_kept == 0 || !address_equal(&list[n_kept - 1], &list[i]))
+			list[n_kept++] = list[i];
+	}
+	*out_n = n_kept;
+	return list;
+}
+
+uint32_t control_own_addresses(const struct control *c, struct address *out, uint32_t max)
+{
+	uint32_t n = 0;
+	struct address *list = own_list(c, &n);
+	if (list == NULL)
+		return 0;
+	memcpy(out, list, (n < max ? n : max) * sizeof(*list));
+	free(list);
+	return n;
+}
+
+static void tell_addresses(struct control *c)
+{
+	uint32_t n = 0;
+	struct address *list = own_list(c, &n);
+	if (list == NULL)
+		return;
+	uint64_t hash = hash_stable(list, n * sizeof(*list), n + 1);
+	free(list);
+	if (hash == c->own_hash)
+		return;
+	c->own_hash = hash;
+	if (c->hop_hooks.addresses != NULL)
+		c->hop_hooks.addresses(c->hop_arg);
+}
+
+// ---------------------------------------------------------------- publish
+static int build(struct control *c, uint32_t work, struct control_fib *fib, struct snapshot **out,
+	struct error *err)
+{
+	if (work & CONTROL_WORK_BUILD || c->published == NULL) {
+		struct snapshot_input input = {
+			.store = c->store,
+			.registry = c->registry,
+			.health = { .probe = control_probe_verdict, .arg = c },
+			.snat = c->config.snat,
+			.n_snat = c->config.n_snat,
+			.fib = fib->fib,
+			.generation = c->generation + 1,
+			.previous = c->published,
+		};
+		return snapshot_build(&input, out, err);
+	}
+	*out = snapshot_with_fib(c->published, fib->fib, c->generation + 1);
+	return *out != NULL ? 0 : error_add(err, ENOMEM, "", "out of memory");
+}
+
+int control_publish_now(struct control *c, uint32_t work, struct error *err)
+{
+	struct snapshot *next = NULL, *before = c->published;
+	struct control_fib *fib = c->fib, *fib_before = c->fib;
+	if (work & CONTROL_WORK_BUILD || before == NULL) {
+		int rc = control_probes_reconcile(c);
+		if (rc != 0)
+			return error_add(err, -rc, "", "out of memory");
+		control_hops_reconcile(c);
+	}
+	// Reconciling may have made entries, and so asked for a new FIB.
+	work |= c->work;
+	if (array_grow(c->retired, c->n_retired, c->retired_cap) != 0)
+		return error_add(err, ENOMEM, "", "out of memory");
+	if (work & CONTROL_WORK_FIB || fib == NULL)
+		fib = fib_make(c);
+	else
+		fib->n_users++;
+	if (fib == NULL)
+		return error_add(err, ENOMEM, "", "out of memory");
+	int rc = build(c, work, fib, &next, err);
+	if (rc != 0) {
+		fib_release(fib);
+		return rc;
+	}
+	c->generation++;
+	c->published = next;
+	c->fib = fib;
+	c->work = 0;
+	if (c->dp != NULL)
+		dataplane_publish(c->dp, next);
+	if (before != NULL && work & CONTROL_WORK_BUILD)
+		release_numbers(c, before, next);
+	retire_snapshot(c, before, fib_before);
+	if (work & CONTROL_WORK_BUILD || before == NULL) {
+		control_backends_remember(c);
+		tell_addresses(c);
+	}
+	return 0;
+}
+
+// What was published stays; the work waits for the timer.
+static void note_failure(struct control *c, uint32_t work, const struct error *err)
+{
+	char text[512];
+	if (!c->is_failed)
+		control_note(c, LOG_LEVEL_ERROR, "publish-refused", "",
+			"%s; what was published stays, next try in 1s",
+			error_first(err, text, sizeof(text)));
+	c->is_failed = true;
+	c->work |= work;
+	control_arm(c->coalesce, CLOCK_S);
+}
+
+static void on_coalesce(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+	if (c->work != 0)
+		control_change_noted(c, c->work);
+}
+
+void control_change_noted(struct control *c, uint32_t work)
+{
+	struct error err = { 0 };
+	if (control_change(c, work, &err) != 0)
+		note_failure(c, work, &err);
+	error_fini(&err);
+}
+
+int control_publish_init(struct control *c)
+{
+	c->coalesce = evtimer_new(c->base, on_coalesce, c);
+	c->retire = evtimer_new(c->base, on_retire, c);
+	return c->coalesce != NULL && c->retire != NULL ? 0 : -ENOMEM;
+}
+
+int control_change(struct control *c, uint32_t work, struct error *err)
+{
+	if (c->dp == NULL || evtimer_pending(c->coalesce, NULL)) {
+		// Before the data plane is attached nothing is published: attaching does.
+		c->work |= work;
+		return 0;
+	}
+	control_arm(c->coalesce, c->config.coalesce_ns);
+	int rc = control_publish_now(c, work, err);
+	if (rc == 0)
+		c->is_failed = false;
+	return rc;
+}
+
+void control_publish_tick(struct control *c)
+{
+	reclaim_numbers(c);
+}
+
+void control_publish_end(struct control *c)
+{
+	for (uint32_t i = 0; i < c->n_releases; i++)
+		free(c->releases[i].backend_ids);
+	free(c->releases);
+	free_retired(c, c->n_retired);
+	free(c->retired);
+	if (c->published != NULL)
+		snapshot_destroy(c->published);
+	fib_release(c->fib);
+	if (c->coalesce != NULL)
+		event_free(c->coalesce);
+	if (c->retire != NULL)
+		event_free(c->retire);
+	free(c->memory);
+}
+
+uint64_t control_generation(const struct control *c)
+{
+	return c->published != NULL ? c->published->generation : 0;
+}
+
+uint64_t control_digest(const struct control *c)
+{
+	return c->published != NULL ? c->published->digest : 0;
+}
+
+bool control_own_address(struct control *c, uint16_t slot, struct address *out)
+{
+	if (c->published == NULL || !owns_slot(c->published, slot))
+		return false;
+	*out = c->published->own[slot].address;
+	return true;
+}
