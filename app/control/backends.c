@@ -39,8 +39,8 @@ static uint32_t find_id(struct control *c, const struct service *s,
 	char name[2 * SERVICE_NAME_MAX];
 	uint32_t id;
 	snprintf(name, sizeof(name), "%s/%s", s->namespace, s->name);
-	if (c->published == NULL || snapshot_registry_backend(c->registry, name, l->name,
-					    &b->address, port, &id) != 0)
+	if (c->published == NULL ||
+		snapshot_registry_backend(c->registry, name, l->name, &b->address, port, &id) != 0)
 		return SNAPSHOT_BACKEND_NONE;
 	if (id >= c->published->n_backends ||
 		!(c->published->backends[id].flags & SNAPSHOT_BACKEND_LISTED))
@@ -55,8 +55,8 @@ static struct health_verdict decide(const struct control *c, const struct servic
 	static const struct health_probe off = { .verdict = HEALTH_PROBE_OFF };
 	const struct health_probe *probe = control_find_probe(c, s, l, &b->address, port);
 	*out_probe = probe != NULL ? probe : &off;
-	const struct service_overlay *overlay = service_store_find_overlay(
-		c->store, s->namespace, s->name, &b->address, port);
+	const struct service_overlay *overlay =
+		service_store_find_overlay(c->store, s->namespace, s->name, &b->address, port);
 	return health_decide(&b->conditions, *out_probe, overlay);
 }
 
@@ -106,7 +106,7 @@ static void fill_verdicts(struct control_backend_status *out, const struct servi
 	const struct service_conditions *conditions = &b->conditions;
 	snprintf(out->verdict_cluster, sizeof(out->verdict_cluster), "%s",
 		conditions->terminating ? "terminating"
-		: conditions->ready	? "ready"
+		: conditions->ready     ? "ready"
 					: "not-ready");
 	snprintf(out->verdict_active, sizeof(out->verdict_active), "%s",
 		health_probe_verdict_name(probe->verdict));
@@ -122,8 +122,8 @@ static void fill_published(
 	out->since_ms = c->started_ms;
 	if (out->backend_id == SNAPSHOT_BACKEND_NONE)
 		return;
-	out->eligible = (c->published->backends[out->backend_id].flags &
-				SNAPSHOT_BACKEND_ELIGIBLE) != 0;
+	out->eligible =
+		(c->published->backends[out->backend_id].flags & SNAPSHOT_BACKEND_ELIGIBLE) != 0;
 	if (out->backend_id < c->n_memory && c->memory[out->backend_id].known)
 		out->since_ms = c->memory[out->backend_id].since_ms;
 	if (c->dp == NULL)
@@ -153,8 +153,8 @@ static bool visit_status(void *arg, const struct service *s, const struct servic
 		.backend_id = SNAPSHOT_BACKEND_NONE,
 		.weight = b->weight,
 	};
-	const struct service_overlay *overlay = service_store_find_overlay(
-		v->c->store, s->namespace, s->name, &b->address, port);
+	const struct service_overlay *overlay =
+		service_store_find_overlay(v->c->store, s->namespace, s->name, &b->address, port);
 	struct health_verdict verdict = decide(v->c, s, l, b, port, &probe);
 	status.state = verdict.state;
 	snprintf(status.reason, sizeof(status.reason), "%s", verdict.reason);
@@ -199,7 +199,8 @@ struct probe_visit {
 	struct control *c;
 	const struct control_watched *watched;
 	enum health_probe_verdict before;
-	struct address last_address; // one event per endpoint of a service, though two listeners share it
+	struct address
+		last_address; // one event per endpoint of a service, though two listeners share it
 	uint16_t last_port;
 };
 
@@ -226,8 +227,8 @@ static bool note_backend(void *arg, const struct service *s, const struct servic
 	return true;
 }
 
-void control_note_probe(struct control *c, const struct control_watched *w,
-	enum health_probe_verdict before)
+void control_note_probe(
+	struct control *c, const struct control_watched *w, enum health_probe_verdict before)
 {
 	struct probe_visit v = { .c = c, .watched = w, .before = before };
 	for (uint32_t i = 0; i < service_store_count(c->store); i++) {

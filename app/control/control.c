@@ -89,7 +89,8 @@ int control_create(const struct control_config *config, const struct log *log, s
 		rc = snapshot_registry_slot(c->registry, &config->snat[i], &slot);
 	if (rc != 0) {
 		control_destroy(c);
-		return error_add(err, -rc, "", "the control loop cannot be set up: %s", strerror(-rc));
+		return error_add(
+			err, -rc, "", "the control loop cannot be set up: %s", strerror(-rc));
 	}
 	control_arm(c->tick, CONTROL_TICK_MS * CLOCK_MS);
 	*out = c;
@@ -112,8 +113,8 @@ static void on_dataplane(evutil_socket_t fd, short what, void *arg)
 int control_attach(
 	struct control *c, struct device *device, struct dataplane *dp, struct error *err)
 {
-	c->dp_event = event_new(
-		c->base, dataplane_event_fd(dp), EV_READ | EV_PERSIST, on_dataplane, c);
+	c->dp_event =
+		event_new(c->base, dataplane_event_fd(dp), EV_READ | EV_PERSIST, on_dataplane, c);
 	if (c->dp_event == NULL || event_add(c->dp_event, NULL) != 0)
 		return error_add(err, ENOMEM, "", "no event for the data plane");
 	c->device = device;
@@ -269,8 +270,7 @@ bool control_is_ready(const struct control *c, char *reason, size_t len)
 	}
 	for (uint32_t i = 0; i < device_n_ports(c->device); i++) {
 		if (!device_port(c->device, i)->link_up) {
-			snprintf(reason, len, "port %s is down",
-				device_port(c->device, i)->name);
+			snprintf(reason, len, "port %s is down", device_port(c->device, i)->name);
 			return false;
 		}
 	}

@@ -39,8 +39,9 @@ void control_detach(struct control *c); // before the data plane is destroyed
 void control_destroy(struct control *c);
 struct event_base *control_base(struct control *c);
 const struct log *control_log(struct control *c);
-int control_run(struct control *c);  // until control_end
-void control_end(struct control *c); // from a handler or signal event
+void control_set_log(struct control *c, const struct log *log); // a reload: level, format
+int control_run(struct control *c);                             // until control_end
+void control_end(struct control *c);                            // from a handler or signal event
 struct nexthop_table control_nexthop_table(struct control *c);
 // Slots of the SNAT addresses, in their order (for dataplane_config).
 uint16_t control_snat_slot(struct control *c, uint32_t snat_idx);

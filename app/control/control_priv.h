@@ -31,11 +31,12 @@ struct control_retired {
 
 // Backend ids and slots given back by one publication; their numbers stay out of use until nothing can carry them.
 struct control_release {
+	uint64_t begin_ns;
 	uint64_t pass;   // what the registry was told
 	uint64_t sweeps; // dataplane_sweeps then
 	uint64_t due_ns; // a flow without packets is gone by then
 	uint32_t *backend_ids;
-	uint32_t n_backend_ids;
+	uint32_t n_backend_ids, backend_ids_cap;
 };
 
 // What was last said of a backend, by backend id.
@@ -59,7 +60,7 @@ enum control_hop_life {
 	CONTROL_HOP_LIVE,    // has its index
 	CONTROL_HOP_RESTING, // left the FIB; flows may still carry its index
 };
-struct control_hop { // by next-hop index
+struct control_hop {        // by next-hop index
 	uint64_t wanted_ns; // last asked for by a worker, or learnt
 	uint64_t failed_ns; // since when it fails; 0 = it does not
 	uint64_t asked_ns;  // last resolve
@@ -78,7 +79,8 @@ struct control_question {
 	struct event *timer;
 	void *arg;
 	// explain
-	void (*explained)(void *arg, const struct pipeline_explanation *explanation, uint16_t worker);
+	void (*explained)(
+		void *arg, const struct pipeline_explanation *explanation, uint16_t worker);
 	struct pipeline_explanation best;
 	uint16_t best_worker;
 	uint32_t n_waiting;
@@ -154,7 +156,8 @@ struct control {
 	struct control_hop *hops;
 	uint32_t n_hops;
 	uint32_t n_live_hops;
-	uint32_t free_hop_first, free_hop_last; // first in, first out: an index rests as long as can be
+	uint32_t free_hop_first,
+		free_hop_last; // first in, first out: an index rests as long as can be
 	uint32_t *hop_chains;
 	uint32_t hop_chain_mask;
 	struct control_route *routes;
@@ -213,8 +216,8 @@ const struct health_probe *control_find_probe(const struct control *c, const str
 // Port of a backend for a listener, 0: it does not serve it.
 uint16_t control_backend_port(const struct service_backend *b, const struct service_listener *l);
 void control_backends_remember(struct control *c); // after a publication
-void control_note_probe(struct control *c, const struct control_watched *w,
-	enum health_probe_verdict before);
+void control_note_probe(
+	struct control *c, const struct control_watched *w, enum health_probe_verdict before);
 
 // hops.c
 int control_hops_init(struct control *c);

@@ -166,8 +166,8 @@ static struct service **clone_owner(
 	return services;
 }
 
-static int check_all(const struct control *c, struct service *const *services, uint32_t n,
-	struct error *err)
+static int check_all(
+	const struct control *c, struct service *const *services, uint32_t n, struct error *err)
 {
 	int rc = 0;
 	for (uint32_t i = 0; i < n; i++) {
@@ -246,8 +246,8 @@ static void note_overlay(struct control *c, const struct service_overlay *o, con
 		control_note(c, LOG_LEVEL_INFO, kind, backend_label(o, label), "%s",
 			o->reason[0] != '\0' ? o->reason : "by operator");
 	else if (o->has_weight)
-		control_note(c, LOG_LEVEL_INFO, kind, backend_label(o, label), "weight %u",
-			o->weight);
+		control_note(
+			c, LOG_LEVEL_INFO, kind, backend_label(o, label), "weight %u", o->weight);
 	else
 		control_note(c, LOG_LEVEL_INFO, kind, backend_label(o, label), "taken back");
 }
@@ -261,8 +261,8 @@ static int change_overlay(struct control *c, const struct service_overlay *key,
 	struct service_overlay former = before != NULL ? *before : *key;
 	bool had = before != NULL;
 	int rc = o != NULL ? service_store_put_overlay(c->store, o)
-			   : service_store_remove_overlay(c->store, key->namespace, key->name,
-				     &key->address, key->port);
+			   : service_store_remove_overlay(
+				     c->store, key->namespace, key->name, &key->address, key->port);
 	if (rc != 0)
 		return error_add(err, -rc, "", "%s",
 			rc == -ENOENT ? "no such drain or weight" : strerror(-rc));

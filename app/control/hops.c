@@ -19,8 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HOPS_DEFAULT        16384
-#define CLIENT_LIFE_NS      (30 * 60 * CLOCK_S) // then a worker must ask again, which it does when a flow needs it
+#define HOPS_DEFAULT 16384
+#define CLIENT_LIFE_NS \
+	(30 * 60 * CLOCK_S) // then a worker must ask again, which it does when a flow needs it
 #define CLIENT_FAILED_NS    (10 * CLOCK_S)
 #define RESOLVE_INTERVAL_NS CLOCK_S
 
@@ -32,8 +33,7 @@ int control_hops_init(struct control *c)
 	uint32_t n_chains = 1;
 	while (n_chains < n)
 		n_chains *= 2;
-	struct nexthop_entry *entries =
-		aligned_alloc(64, (n * sizeof(*entries) + 63) / 64 * 64);
+	struct nexthop_entry *entries = aligned_alloc(64, (n * sizeof(*entries) + 63) / 64 * 64);
 	c->hops = calloc(n, sizeof(*c->hops));
 	c->hop_chains = malloc(n_chains * sizeof(*c->hop_chains));
 	c->hops_table = (struct nexthop_table){ entries, n };
@@ -121,9 +121,9 @@ static uint32_t hop_make(struct control *c, uint8_t port_idx, const struct addre
 	c->free_hop_first = c->hops[idx].next;
 	if (c->free_hop_first == CONTROL_NONE)
 		c->free_hop_last = CONTROL_NONE;
-	c->hops[idx] = (struct control_hop){ .life = CONTROL_HOP_LIVE,
-		.port_idx = port_idx,
-		.wanted_ns = control_now_ns(c) };
+	c->hops[idx] = (struct control_hop){
+		.life = CONTROL_HOP_LIVE, .port_idx = port_idx, .wanted_ns = control_now_ns(c)
+	};
 	c->hops_table.entries[idx].address = *address;
 	c->hops_table.entries[idx].mtu = port_mtu(c, port_idx);
 	hop_store(c, idx, NULL, NEXTHOP_INCOMPLETE);
@@ -241,8 +241,8 @@ static void rebuild_kernel_fib(struct control *c)
 	for (uint32_t i = 0; i < c->n_routes; i++)
 		routes[i] = (struct nexthop_route){
 			.prefix = c->routes[i].prefix,
-			.nexthop = address_is_unspecified(&c->routes[i].gateway) ? NEXTHOP_MISSING
-										 : 0,
+			.nexthop =
+				address_is_unspecified(&c->routes[i].gateway) ? NEXTHOP_MISSING : 0,
 			.port_idx = c->routes[i].port_idx,
 			.metric = c->routes[i].metric,
 		};
@@ -405,8 +405,8 @@ static void want_hop(struct control *c, const struct dataplane_wanted *w)
 	h->use |= CONTROL_HOP_CLIENT;
 	hop_revive(c, idx);
 	h->wanted_ns = now;
-	if (is_new || (hop_state(c, idx) != NEXTHOP_VALID &&
-			      now - h->asked_ns > RESOLVE_INTERVAL_NS))
+	if (is_new ||
+		(hop_state(c, idx) != NEXTHOP_VALID && now - h->asked_ns > RESOLVE_INTERVAL_NS))
 		hop_resolve(c, idx);
 	if (hop_state(c, idx) == NEXTHOP_VALID && (!h->in_fib || c->work & CONTROL_WORK_FIB))
 		control_change_noted(c, CONTROL_WORK_FIB);
@@ -472,7 +472,8 @@ void control_hops_tick(struct control *c)
 		control_change_noted(c, CONTROL_WORK_FIB);
 }
 
-uint32_t control_nexthops_in_use(const struct control *c, struct dataplane_wanted *out, uint32_t max)
+uint32_t control_nexthops_in_use(
+	const struct control *c, struct dataplane_wanted *out, uint32_t max)
 {
 	const uint8_t always = CONTROL_HOP_GATEWAY | CONTROL_HOP_BACKEND;
 	uint32_t n = 0;

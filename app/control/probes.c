@@ -39,8 +39,8 @@ static bool is_same_probe(const struct control_probe *a, const struct control_pr
 
 static uint32_t probe_chain(const struct control *c, const struct control_probe *p)
 {
-	uint64_t h = hash_stable(&p->address, sizeof(p->address),
-		(uint64_t)p->port << 8 | (uint64_t)p->check.kind);
+	uint64_t h = hash_stable(
+		&p->address, sizeof(p->address), (uint64_t)p->port << 8 | (uint64_t)p->check.kind);
 	h ^= hash_stable(p->check.path, strlen(p->check.path), 1);
 	return (uint32_t)h & (c->n_probe_chains - 1);
 }
@@ -56,9 +56,8 @@ static uint32_t probe_find(const struct control *c, const struct control_probe *
 }
 
 // ---------------------------------------------------------------- what to probe for a backend
-static const struct service_backend *find_backend(
-	const struct service *s, const struct address *address, const struct service_listener *l,
-	uint16_t port)
+static const struct service_backend *find_backend(const struct service *s,
+	const struct address *address, const struct service_listener *l, uint16_t port)
 {
 	uint32_t low = 0, high = s->n_backends;
 	while (low < high) {
@@ -182,7 +181,8 @@ static uint32_t take_index(struct control *c)
 }
 
 // The verdict on the same target under another timing, if there is one.
-static const struct health_probe *find_sibling(const struct control *c, const struct control_probe *p)
+static const struct health_probe *find_sibling(
+	const struct control *c, const struct control_probe *p)
 {
 	uint32_t idx = c->probe_chains[probe_chain(c, p)];
 	for (; idx != CONTROL_NONE; idx = c->watched[idx].next) {

@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RELEASE_MAX_NS (7 * 24 * 3600 * CLOCK_S) // after this, flow counters are not believed any more
+// What is given back in this time is one batch; after that time flow counters are not believed any more.
+#define RELEASE_SPAN_NS (10 * CLOCK_S)
+#define RELEASE_MAX_NS  (7 * 24 * 3600 * CLOCK_S)
 
 static void fib_release(struct control_fib *f)
 {
@@ -47,7 +49,8 @@ static void free_retired(struct control *c, uint32_t n)
 		fib_release(c->retired[i].fib);
 	}
 	c->n_retired -= n;
-	memmove(c->retired, c->retired + n, c->n_retired * sizeof(*c->retired));
+	if (n > 0)
+		memmove(c->retired, c->retired + n, c->n_retired * sizeof(*c->retired));
 }
 
 static void on_retire(evutil_socket_t fd, short what, void *arg)
@@ -99,33 +102,38 @@ static uint64_t longest_idle_ns(const struct snapshot *s)
 	return idle_s * CLOCK_S;
 }
 
+// The batch of the last RELEASE_SPAN_NS, or a new one. NULL: out of memory.
+static struct control_release *open_release(struct control *c)
+{
+	uint64_t now = control_now_ns(c);
+	if (c->n_releases > 0 && now - c->releases[c->n_releases - 1].begin_ns < RELEASE_SPAN_NS)
+		return &c->releases[c->n_releases - 1];
+	if (array_grow(c->releases, c->n_releases, c->releases_cap) != 0)
+		return NULL;
+	c->releases[c->n_releases] = (struct control_release){
+		.begin_ns = now,
+		.pass = ++c->release_pass,
+	};
+	return &c->releases[c->n_releases++];
+}
+
 // Out of memory: the registry is not told, and the numbers stay out of use. That loses numbers, not flows.
 static void release_numbers(
 	struct control *c, const struct snapshot *before, const struct snapshot *after)
 {
-	struct control_release r = { .pass = c->release_pass + 1,
-		.sweeps = c->dp != NULL ? dataplane_sweeps(c->dp) : 0 };
-	uint32_t n_slots = 0, cap = 0;
-	for (uint32_t slot = 0; slot < before->n_own; slot++)
-		n_slots += owns_slot(before, slot) && !owns_slot(after, slot);
+	struct control_release *r = open_release(c);
+	if (r == NULL)
+		return;
 	for (uint32_t id = 0; id < before->n_backends; id++) {
 		if (!is_listed(before, id) || is_listed(after, id))
 			continue;
-		if (array_grow(r.backend_ids, r.n_backend_ids, cap) != 0)
-			goto out_of_memory;
-		r.backend_ids[r.n_backend_ids++] = id;
+		if (array_grow(r->backend_ids, r->n_backend_ids, r->backend_ids_cap) != 0)
+			return;
+		r->backend_ids[r->n_backend_ids++] = id;
 	}
-	if (n_slots == 0 && r.n_backend_ids == 0)
-		return;
-	if (array_grow(c->releases, c->n_releases, c->releases_cap) != 0)
-		goto out_of_memory;
-	r.due_ns = control_now_ns(c) + longest_idle_ns(before) + CLOCK_S;
-	c->releases[c->n_releases++] = r;
-	c->release_pass = r.pass;
-	snapshot_registry_release(c->registry, r.pass);
-	return;
-out_of_memory:
-	free(r.backend_ids);
+	r->sweeps = c->dp != NULL ? dataplane_sweeps(c->dp) : 0;
+	r->due_ns = control_now_ns(c) + longest_idle_ns(before) + CLOCK_S;
+	snapshot_registry_release(c->registry, r->pass);
 }
 
 static bool release_is_over(const struct control *c, const struct control_release *r)

@@ -49,8 +49,8 @@ static struct control_question close_question(struct control_question *q)
 static void finish_explain(struct control_question *q)
 {
 	struct control_question closed = close_question(q);
-	closed.explained(closed.arg, closed.n_answers > 0 ? &closed.best : NULL,
-		closed.best_worker);
+	closed.explained(
+		closed.arg, closed.n_answers > 0 ? &closed.best : NULL, closed.best_worker);
 }
 
 static void finish_flows(struct control_question *q, uint64_t next)
@@ -116,9 +116,9 @@ int control_explain(struct control *c, const struct pipeline_question *question,
 	if (q == NULL)
 		return -EAGAIN;
 	q->explained = fn;
-	struct dataplane_request request = { .kind = DATAPLANE_EXPLAIN,
-		.cookie = q->id,
-		.question = *question };
+	struct dataplane_request request = {
+		.kind = DATAPLANE_EXPLAIN, .cookie = q->id, .question = *question
+	};
 	for (uint32_t i = 0; i < dataplane_n_workers(c->dp); i++) {
 		if (dataplane_ask(c->dp, i, &request) == 0)
 			q->n_waiting++;
@@ -203,8 +203,8 @@ static void take_flows(
 	uint32_t skip = position_skip(q->position);
 	uint32_t i = skip;
 	for (; i < reply->n_flows && q->n_flows < q->limit; i++)
-		q->flows[q->n_flows++] = (struct control_flow){ reply->flows[i],
-			reply->worker_idx, reply->now_s - reply->flows[i].stamp_s };
+		q->flows[q->n_flows++] = (struct control_flow){ reply->flows[i], reply->worker_idx,
+			reply->now_s - reply->flows[i].stamp_s };
 	uint32_t worker = position_worker(q->position);
 	if (i < reply->n_flows)
 		q->position = position_make(worker, (uint32_t)q->position, i);
@@ -254,7 +254,7 @@ void control_answers(struct control *c)
 			else if (q->kind == DATAPLANE_FLOWS)
 				take_flows(c, q, reply);
 			else if (reply->next_cursor == FLOW_NONE ||
-				ask_purge(c, q, reply->next_cursor) != 0)
+				 ask_purge(c, q, reply->next_cursor) != 0)
 				close_question(q);
 		}
 		dataplane_reply_free(c->dp, reply);

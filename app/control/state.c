@@ -16,14 +16,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STATE_VERSION   1
-#define STATE_RETRY_NS  (10 * CLOCK_S)
-#define STATE_FILE_MAX  (256u << 20)
-#define SERVICES_FILE   "services.json"
-#define OVERLAYS_FILE   "overlays.json"
+#define STATE_VERSION  1
+#define STATE_RETRY_NS (10 * CLOCK_S)
+#define STATE_FILE_MAX (256u << 20)
+#define SERVICES_FILE  "services.json"
+#define OVERLAYS_FILE  "overlays.json"
 
-static void state_path(const struct control *c, const char *name, const char *suffix,
-	char out[PATH_MAX])
+static void state_path(
+	const struct control *c, const char *name, const char *suffix, char out[PATH_MAX])
 {
 	snprintf(out, PATH_MAX, "%s/%s%s", c->config.state_dir, name, suffix);
 }
@@ -126,8 +126,7 @@ void control_state_flush(struct control *c)
 			"restart; tried again every 10s",
 			strerror(-rc));
 	if (rc == 0 && c->is_state_failed)
-		control_note(c, LOG_LEVEL_INFO, "state-kept", c->config.state_dir,
-			"written again");
+		control_note(c, LOG_LEVEL_INFO, "state-kept", c->config.state_dir, "written again");
 	c->is_state_failed = rc != 0;
 	if (rc != 0)
 		control_arm(c->state_timer, STATE_RETRY_NS);
@@ -231,7 +230,8 @@ static uint32_t load_items(struct control *c, const char *name,
 	size_t i;
 	json_t *item;
 	uint32_t n_bad = 0;
-	json_array_foreach (items, i, item) {
+	json_array_foreach(items, i, item)
+	{
 		struct error found = { 0 };
 		if (load(c, item, &found) != 0) {
 			char prefix[64];
