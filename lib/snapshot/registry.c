@@ -5,7 +5,10 @@
 //                              ▲────────used again──────────────┘
 //
 // A RELEASED number keeps its meaning (a service that comes back finds its flows); it is only given to somebody else
-// after every worker has swept its whole table once since.
+// once control says that no flow can hold it any more.
+//
+// Invariant: a number is in its index iff it is not FREE. Memory for the index is made sure of before a number is
+// taken, and freeing needs none, so running out of memory leaves the registry as it was.
 #include "registry_priv.h"
 
 #include <errno.h>
@@ -30,24 +33,6 @@ void snapshot_registry_destroy(struct snapshot_registry *r)
 }
 
 // ---------------------------------------------------------------- index: hash -> number
-
-static uint64_t slot_hash(const struct snapshot_registry *r, uint32_t idx)
-{
-	return hash_stable(r->slots[idx].address.bytes, 16, 21);
-}
-
-static uint64_t backend_hash_of(const char *name, const struct address *address, uint16_t port)
-{
-	uint64_t h = hash_stable(name, strlen(name), 22);
-	return hash_stable(address->bytes, 16, h ^ port);
-}
-
-static uint64_t backend_hash(const struct snapshot_registry *r, uint32_t idx)
-{
-	const struct registry_backend *b = &r->backends[idx];
-	return backend_hash_of(b->name, &b->address, b->port);
-}
-
 static void index_put(struct registry_index *index, uint64_t hash, uint32_t idx)
 {
 	uint32_t at = (uint32_t)hash & index->mask;
@@ -56,27 +41,31 @@ static void index_put(struct registry_index *index, uint64_t hash, uint32_t idx)
 	index->cells[at] = idx;
 }
 
-// Room for n numbers at half load; refills from `live` when it grows or is rebuilt.
-static int index_rebuild(struct snapshot_registry *r, struct registry_index *index, uint32_t n,
-	uint64_t (*hash_of)(const struct snapshot_registry *, uint32_t))
+static void index_refill(struct snapshot_registry *r, struct registry_index *index)
 {
-	uint32_t size = 64;
-	while (size < n * 2 + 2)
-		size *= 2;
-	uint32_t *cells = malloc(size * sizeof(*cells));
+	bool is_slot = index == &r->slot_index;
+	uint32_t n = is_slot ? r->n_slots : r->n_backends;
+	memset(index->cells, 0xff, (index->mask + 1ull) * sizeof(*index->cells));
+	for (uint32_t i = 0; i < n; i++) {
+		const struct registry_use *use = is_slot ? &r->slots[i].use : &r->backends[i].use;
+		if (use->state != REGISTRY_FREE)
+			index_put(index, use->hash, i);
+	}
+}
+
+// Makes sure that one number more fits at half load.
+static int index_reserve(struct snapshot_registry *r, struct registry_index *index)
+{
+	uint64_t size = index->cells ? index->mask + 1ull : 0;
+	if ((index->n_live + 1ull) * 2 <= size)
+		return 0;
+	size = size ? size * 2 : 64;
+	uint32_t *cells = reallocarray(index->cells, size, sizeof(*cells));
 	if (cells == NULL)
 		return -ENOMEM;
-	memset(cells, 0xff, size * sizeof(*cells));
-	free(index->cells);
 	index->cells = cells;
-	index->mask = size - 1;
-	bool is_slot = index == &r->slot_index;
-	uint32_t n_all = is_slot ? r->n_slots : r->n_backends;
-	for (uint32_t i = 0; i < n_all; i++) {
-		uint8_t state = is_slot ? r->slots[i].use.state : r->backends[i].use.state;
-		if (state != REGISTRY_FREE)
-			index_put(index, hash_of(r, i), i);
-	}
+	index->mask = (uint32_t)(size - 1);
+	index_refill(r, index);
 	return 0;
 }
 
@@ -87,43 +76,42 @@ static void use_now(const struct snapshot_registry *r, struct registry_use *use)
 }
 
 // ---------------------------------------------------------------- slots
+static uint64_t slot_hash(const struct address *address)
+{
+	return hash_stable(address->bytes, 16, 21);
+}
 
 static uint32_t slot_find(const struct snapshot_registry *r, const struct address *address)
 {
-	if (r->slot_index.cells == NULL)
+	const struct registry_index *index = &r->slot_index;
+	if (index->cells == NULL)
 		return UINT32_MAX;
-	for (uint64_t h = hash_stable(address->bytes, 16, 21);; h++) {
-		uint32_t idx = r->slot_index.cells[h & r->slot_index.mask];
+	for (uint32_t at = (uint32_t)slot_hash(address);; at++) {
+		uint32_t idx = index->cells[at & index->mask];
 		if (idx == UINT32_MAX || address_equal(&r->slots[idx].address, address))
 			return idx;
 	}
 }
 
-static int slot_grow(struct snapshot_registry *r, uint32_t n)
-{
-	while (r->n_slots < n) {
-		if (array_grow(r->slots, r->n_slots, r->slots_cap) != 0)
-			return -ENOMEM;
-		r->slots[r->n_slots++] = (struct registry_slot){ 0 };
-	}
-	return 0;
-}
-
+// Takes FREE slot idx, which may lie beyond the end.
 static int slot_set(struct snapshot_registry *r, uint32_t idx, const struct address *address)
 {
 	if (idx >= SNAPSHOT_SLOTS_MAX)
 		return -ENOSPC;
-	int rc = slot_grow(r, idx + 1);
-	if (rc != 0)
-		return rc;
-	r->slots[idx].address = *address;
-	use_now(r, &r->slots[idx].use);
-	r->n_slots_live++;
-	if (r->slot_index.cells && r->n_slots_live * 2 < r->slot_index.mask) {
-		index_put(&r->slot_index, slot_hash(r, idx), idx);
-		return 0;
+	while (r->n_slots <= idx) {
+		if (array_grow(r->slots, r->n_slots, r->slots_cap) != 0)
+			return -ENOMEM;
+		r->slots[r->n_slots++] = (struct registry_slot){ 0 };
 	}
-	return index_rebuild(r, &r->slot_index, r->n_slots_live, slot_hash);
+	if (index_reserve(r, &r->slot_index) != 0)
+		return -ENOMEM;
+	struct registry_slot *slot = &r->slots[idx];
+	slot->address = *address;
+	slot->use.hash = slot_hash(address);
+	use_now(r, &slot->use);
+	index_put(&r->slot_index, slot->use.hash, idx);
+	r->slot_index.n_live++;
+	return 0;
 }
 
 int snapshot_registry_slot(
@@ -158,55 +146,66 @@ int snapshot_registry_restore_slot(
 }
 
 // ---------------------------------------------------------------- backends
+void registry_name_init(struct registry_name *name, const char *service, const char *listener)
+{
+	int len = snprintf(name->text, sizeof(name->text), "%s/%s", service, listener);
+	size_t n = (size_t)len < sizeof(name->text) ? (size_t)len : sizeof(name->text) - 1;
+	name->hash = hash_stable(name->text, n, 22);
+}
 
-static uint32_t backend_find(const struct snapshot_registry *r, const char *name,
+static uint64_t backend_hash(
+	const struct registry_name *name, const struct address *address, uint16_t port)
+{
+	return hash_stable(address->bytes, 16, name->hash + port);
+}
+
+static uint32_t backend_find(const struct snapshot_registry *r, const struct registry_name *name,
 	const struct address *address, uint16_t port)
 {
-	if (r->backend_index.cells == NULL)
+	const struct registry_index *index = &r->backend_index;
+	if (index->cells == NULL)
 		return UINT32_MAX;
-	for (uint64_t h = backend_hash_of(name, address, port);; h++) {
-		uint32_t idx = r->backend_index.cells[(uint32_t)h & r->backend_index.mask];
+	uint64_t hash = backend_hash(name, address, port);
+	for (uint32_t at = (uint32_t)hash;; at++) {
+		uint32_t idx = index->cells[at & index->mask];
 		if (idx == UINT32_MAX)
 			return idx;
 		const struct registry_backend *b = &r->backends[idx];
-		if (b->port == port && address_equal(&b->address, address) &&
-			strcmp(b->name, name) == 0)
+		if (b->use.hash == hash && b->port == port && address_equal(&b->address, address) &&
+			strcmp(b->name, name->text) == 0)
 			return idx;
 	}
 }
 
-static int backend_new(struct snapshot_registry *r, const char *name, const struct address *address,
-	uint16_t port, uint32_t *out_id)
+static int backend_new(struct snapshot_registry *r, const struct registry_name *name,
+	const struct address *address, uint16_t port, uint32_t *out_id)
 {
 	uint32_t idx = r->backend_hint;
 	while (idx < r->n_backends && r->backends[idx].use.state != REGISTRY_FREE)
 		idx++;
-	if (idx == r->n_backends) {
-		if (array_grow(r->backends, r->n_backends, r->backends_cap) != 0)
-			return -ENOMEM;
-		r->backends[r->n_backends++] = (struct registry_backend){ 0 };
-	}
-	char *copy = strdup(name);
-	if (copy == NULL)
+	if (idx == r->n_backends && array_grow(r->backends, r->n_backends, r->backends_cap) != 0)
 		return -ENOMEM;
+	char *copy = strdup(name->text);
+	if (copy == NULL || index_reserve(r, &r->backend_index) != 0) {
+		free(copy);
+		return -ENOMEM;
+	}
 	struct registry_backend *b = &r->backends[idx];
 	*b = (struct registry_backend){ .name = copy, .address = *address, .port = port };
+	b->use.hash = backend_hash(name, address, port);
 	use_now(r, &b->use);
+	if (idx == r->n_backends)
+		r->n_backends++;
+	index_put(&r->backend_index, b->use.hash, idx);
+	r->backend_index.n_live++;
 	r->backend_hint = idx + 1;
-	r->n_backends_live++;
 	*out_id = idx;
-	if (r->backend_index.cells && r->n_backends_live * 2 < r->backend_index.mask) {
-		index_put(&r->backend_index, backend_hash(r, idx), idx);
-		return 0;
-	}
-	return index_rebuild(r, &r->backend_index, r->n_backends_live, backend_hash);
+	return 0;
 }
 
-int snapshot_registry_backend(struct snapshot_registry *r, const char *service,
-	const char *listener, const struct address *address, uint16_t port, uint32_t *out_id)
+int registry_backend(struct snapshot_registry *r, const struct registry_name *name,
+	const struct address *address, uint16_t port, uint32_t *out_id)
 {
-	char name[3 * SERVICE_NAME_MAX + 4];
-	snprintf(name, sizeof(name), "%s/%s", service, listener);
 	uint32_t idx = backend_find(r, name, address, port);
 	if (idx == UINT32_MAX)
 		return backend_new(r, name, address, port, out_id);
@@ -215,8 +214,27 @@ int snapshot_registry_backend(struct snapshot_registry *r, const char *service,
 	return 0;
 }
 
-// ---------------------------------------------------------------- policies
+int snapshot_registry_backend(struct snapshot_registry *r, const char *service,
+	const char *listener, const struct address *address, uint16_t port, uint32_t *out_id)
+{
+	struct registry_name name;
+	registry_name_init(&name, service, listener);
+	return registry_backend(r, &name, address, port, out_id);
+}
 
+int snapshot_registry_find_backend(const struct snapshot_registry *r, const char *service,
+	const char *listener, const struct address *address, uint16_t port, uint32_t *out_id)
+{
+	struct registry_name name;
+	registry_name_init(&name, service, listener);
+	uint32_t idx = backend_find(r, &name, address, port);
+	if (idx == UINT32_MAX)
+		return -ENOENT;
+	*out_id = idx;
+	return 0;
+}
+
+// ---------------------------------------------------------------- policies
 int snapshot_registry_policy(
 	struct snapshot_registry *r, uint32_t tcp_idle_s, uint32_t udp_idle_s, uint8_t *out_idx)
 {
@@ -243,7 +261,6 @@ int snapshot_registry_policy(
 }
 
 // ---------------------------------------------------------------- release and reclaim
-
 void registry_begin(struct snapshot_registry *r)
 {
 	r->epoch++;
@@ -289,14 +306,14 @@ void snapshot_registry_reclaim(struct snapshot_registry *r, uint64_t safe_pass)
 	}
 	for (uint32_t i = 0; i < r->n_policies; i++)
 		use_reclaim(&r->policies[i].use, safe_pass);
-	r->n_slots_live -= n_slots;
-	r->n_backends_live -= n_backends;
+	r->slot_index.n_live -= n_slots;
+	r->backend_index.n_live -= n_backends;
 	if (n_slots > 0) {
 		r->slot_hint = 0;
-		index_rebuild(r, &r->slot_index, r->n_slots_live, slot_hash);
+		index_refill(r, &r->slot_index);
 	}
 	if (n_backends > 0) {
 		r->backend_hint = 0;
-		index_rebuild(r, &r->backend_index, r->n_backends_live, backend_hash);
+		index_refill(r, &r->backend_index);
 	}
 }

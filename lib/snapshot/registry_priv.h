@@ -7,9 +7,10 @@
 enum registry_state { REGISTRY_FREE, REGISTRY_USED, REGISTRY_RELEASED };
 
 struct registry_use {
-	uint8_t state;
+	uint64_t hash;          // of the identity
 	uint64_t epoch;         // of the last build that used it
 	uint64_t released_pass; // RELEASED: sweep pass at that time
+	uint8_t state;          // enum registry_state
 };
 
 struct registry_slot {
@@ -30,17 +31,19 @@ struct registry_policy {
 	uint32_t udp_idle_s;
 };
 
+// hash -> number; linear probing, at most half full. Holds exactly the numbers that are not FREE.
 struct registry_index {
-	uint32_t *cells; // number, UINT32_MAX = empty; linear probing
+	uint32_t *cells; // UINT32_MAX = empty
 	uint32_t mask;
+	uint32_t n_live;
 };
 
 struct snapshot_registry {
 	uint64_t epoch;
 	struct registry_slot *slots;
-	uint32_t n_slots, slots_cap, n_slots_live, slot_hint;
+	uint32_t n_slots, slots_cap, slot_hint; // no FREE one is below the hint
 	struct registry_backend *backends;
-	uint32_t n_backends, backends_cap, n_backends_live, backend_hint;
+	uint32_t n_backends, backends_cap, backend_hint;
 	struct registry_policy policies[SNAPSHOT_POLICIES_MAX];
 	uint32_t n_policies;
 	struct registry_index slot_index;
@@ -49,3 +52,13 @@ struct snapshot_registry {
 
 // A build begins: what it does not ask for from here on can be released afterwards.
 void registry_begin(struct snapshot_registry *r);
+
+// Name of a listener, made once for all its backends.
+struct registry_name {
+	char text[3 * SERVICE_NAME_MAX + 4]; // "namespace/service/listener"
+	uint64_t hash;
+};
+void registry_name_init(struct registry_name *name, const char *service, const char *listener);
+// snapshot_registry_backend with the name at hand.
+int registry_backend(struct snapshot_registry *r, const struct registry_name *name,
+	const struct address *address, uint16_t port, uint32_t *out_id);

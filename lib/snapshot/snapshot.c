@@ -29,16 +29,32 @@ const struct snapshot_listener *snapshot_find_listener(
 	return NULL;
 }
 
+// Order of source ranges: IPv4 first, then by address.
+static inline bool range_is_after(const struct prefix *p, const struct address *a, bool is_v4)
+{
+	bool p_is_v4 = address_is_v4(&p->address);
+	if (p_is_v4 != is_v4)
+		return is_v4;
+	return address_compare(&p->address, a) > 0;
+}
+
 bool snapshot_source_allowed(
 	const struct snapshot *s, const struct snapshot_listener *l, const struct address *client)
 {
 	if (l->n_sources == 0)
 		return true;
-	for (uint32_t i = 0; i < l->n_sources; i++) {
-		if (prefix_contains(&s->sources[l->first_source + i], client))
-			return true;
+	// They are disjoint, so only the last one that does not begin after the client can hold it.
+	const struct prefix *ranges = &s->sources[l->first_source];
+	bool is_v4 = address_is_v4(client);
+	uint32_t low = 0, high = l->n_sources;
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+		if (range_is_after(&ranges[middle], client, is_v4))
+			high = middle;
+		else
+			low = middle + 1;
 	}
-	return false;
+	return low > 0 && prefix_contains(&ranges[low - 1], client);
 }
 
 static inline bool is_eligible(const struct snapshot *s, uint32_t backend_id)

@@ -24,7 +24,7 @@ enum snapshot_mode { // as in interfaces: only fullnat forwards today; others ar
 
 enum snapshot_own_kind { SNAPSHOT_OWN_NONE, SNAPSHOT_OWN_VIP, SNAPSHOT_OWN_SNAT };
 
-// One of our addresses, by slot.
+// One of our addresses, by slot. A slot that was released keeps its address with kind NONE while flows may hold it.
 struct snapshot_own {
 	struct address address;
 	uint8_t kind; // enum snapshot_own_kind
@@ -46,7 +46,8 @@ struct snapshot_listener {
 	const uint32_t *eligible; // backend_ids that may take new flows now, sorted
 	uint32_t n_members;
 	uint32_t n_eligible;
-	uint32_t first_source; // into sources[]; n_sources 0 = everybody
+	uint32_t
+		first_source; // into sources[]: disjoint, IPv4 first, ascending; n_sources 0 = everybody
 	uint32_t n_sources;
 	uint32_t affinity_s; // 0 = none; else pick by client address alone
 	uint8_t policy;      // timeout policy index
@@ -65,8 +66,8 @@ struct snapshot_backend { // by backend_id
 	uint16_t port; // host order
 	uint8_t flags;
 	uint8_t pad;
-	uint32_t listener_idx;
-	uint32_t service_idx;
+	uint32_t listener_idx; // of its first VIP; UINT32_MAX when not LISTED
+	uint32_t service_idx;  // UINT32_MAX when not LISTED
 	uint32_t weight;
 };
 
@@ -144,6 +145,7 @@ static inline uint16_t snapshot_find_own(
 // Listener of (slot, protocol, port in host order): exact first, then the narrowest range; NULL if none.
 const struct snapshot_listener *snapshot_find_listener(
 	const struct snapshot *s, uint16_t slot, uint8_t protocol, uint16_t port);
+// Client inside one of the listener's source ranges, or no ranges. Cost: log n.
 bool snapshot_source_allowed(
 	const struct snapshot *s, const struct snapshot_listener *l, const struct address *client);
 

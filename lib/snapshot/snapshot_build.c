@@ -1,31 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Compiles desired state into one immutable snapshot. Two passes over the store: count and check, then fill arrays of
-// the right size from an arena. Maglev tables are separate, counted blocks: a listener whose members did not change
-// shares the block of the previous snapshot, so a health change costs no table.
+// Compiles desired state into one immutable snapshot. Two passes over the store: the first gives every address its slot
+// and every backend its id, so that arrays have their length; the second fills them from an arena. Maglev tables are
+// counted blocks of their own (tables_priv.h).
 //
-//   struct snapshot ─► holder ─► compiled (counted) ─► arena, tables[] (counted blocks)
+//   struct snapshot ─► holder ─► compiled (counted) ─► arena, table set (counted blocks)
 //                        └─ own fib pointer and generation
+//
+// The members of a listener and their table are the same for all VIPs of one family, so they are made once for each
+// (listener, family). The digest takes the store in its order (names), addresses and members in theirs, numbers big endian: equal
+// desired state has an equal digest wherever it is computed, however it came about.
 #include "registry_priv.h"
+#include "tables_priv.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-struct table_block {
-	uint32_t n_users;
-	uint32_t m;
-	uint32_t n_members;
-	struct balance_member *members; // sorted; what the slots were computed from
-	uint64_t digest;
-	uint16_t slots[];
-};
-
 struct compiled {
 	uint32_t n_users;
 	struct arena arena;
-	struct table_block **tables; // by listener
-	uint32_t n_tables;
-	uint32_t *table_index; // hash of digest -> listener, UINT32_MAX = empty
-	uint32_t table_mask;
+	struct table_set tables;
 };
 
 struct holder {
@@ -42,111 +35,53 @@ struct build {
 	struct snapshot_address_cell *address_cells;
 	struct snapshot_listener *listeners;
 	struct snapshot_backend *backends;
+	struct snapshot_service *services;
 	uint32_t *listener_cells;
 	struct prefix *sources;
 	uint32_t n_listeners;
 	uint32_t n_sources;
 	int rc;
-	// scratch for one listener
+	// ids in the order of the first pass: by service, listener, backend with a port for it
+	uint32_t *ids;
+	uint32_t n_ids;
+	uint32_t ids_cap;
+	uint32_t next_id; // second pass
+	// scratch for one (listener, family)
 	struct balance_member *members;
 	struct health_candidate *candidates;
 	bool *eligible;
-	uint32_t *ids;
-	uint32_t scratch_cap;
+	uint8_t *flags;
+	uint32_t *member_ids;
 };
 
-// ---------------------------------------------------------------- shared tables
+// One service in the second pass.
+struct service_input {
+	const struct service *service;
+	uint32_t service_idx;
+	uint16_t slots[SERVICE_ADDRESSES_MAX];
+	uint8_t policy;
+	uint32_t first_source;
+	uint32_t n_sources;
+};
 
-static void table_put(struct table_block *block)
-{
-	if (block == NULL || --block->n_users > 0)
-		return;
-	free(block->members);
-	free(block);
-}
+// What the VIPs of one family have in common.
+struct member_set {
+	const uint32_t *members;
+	const uint32_t *eligible;
+	uint32_t n_members;
+	uint32_t n_eligible;
+	const struct table_block *table;
+	uint64_t digest;
+};
 
 static void compiled_put(struct compiled *c)
 {
 	if (c == NULL || --c->n_users > 0)
 		return;
-	for (uint32_t i = 0; i < c->n_tables; i++)
-		table_put(c->tables[i]);
+	table_set_fini(&c->tables);
 	arena_fini(&c->arena);
 	free(c);
 }
-
-static bool table_matches(const struct table_block *t, uint64_t digest,
-	const struct balance_member *members, uint32_t n)
-{
-	if (t == NULL || t->digest != digest || t->n_members != n)
-		return false;
-	for (uint32_t i = 0; i < n; i++) {
-		const struct balance_member *a = &t->members[i], *b = &members[i];
-		if (!address_equal(&a->address, &b->address) || a->port != b->port ||
-			a->weight != b->weight)
-			return false;
-	}
-	return true;
-}
-
-static struct table_block *table_find(
-	const struct compiled *c, uint64_t digest, const struct balance_member *members, uint32_t n)
-{
-	if (c == NULL || c->table_index == NULL)
-		return NULL;
-	for (uint64_t h = digest;; h++) {
-		uint32_t idx = c->table_index[h & c->table_mask];
-		if (idx == UINT32_MAX)
-			return NULL;
-		if (table_matches(c->tables[idx], digest, members, n))
-			return c->tables[idx];
-	}
-}
-
-static struct table_block *table_build(
-	uint64_t digest, const struct balance_member *members, uint32_t n)
-{
-	uint32_t m = balance_table_size(n);
-	struct table_block *t = malloc(sizeof(*t) + m * sizeof(uint16_t));
-	struct balance_member *copy = calloc(n, sizeof(*copy));
-	if (t == NULL || copy == NULL || balance_build(members, n, m, t->slots) != 0) {
-		free(copy);
-		free(t);
-		return NULL;
-	}
-	memcpy(copy, members, n * sizeof(*copy));
-	t->n_users = 0;
-	t->m = m;
-	t->n_members = n;
-	t->members = copy;
-	t->digest = digest;
-	return t;
-}
-
-// The table of these members: shared with the previous snapshot or with an earlier listener, else built.
-static struct table_block *table_get(
-	struct build *b, uint64_t digest, const struct balance_member *members, uint32_t n)
-{
-	const struct snapshot *previous = b->input->previous;
-	struct table_block *t = table_find(b->compiled, digest, members, n);
-	if (t == NULL && previous)
-		t = table_find(((struct holder *)previous->owner)->compiled, digest, members, n);
-	if (t == NULL)
-		t = table_build(digest, members, n);
-	if (t == NULL)
-		return NULL;
-	struct compiled *c = b->compiled;
-	uint32_t listener_idx = b->n_listeners;
-	c->tables[listener_idx] = t;
-	t->n_users++;
-	uint64_t h = digest;
-	while (c->table_index[h & c->table_mask] != UINT32_MAX)
-		h++;
-	c->table_index[h & c->table_mask] = listener_idx;
-	return t;
-}
-
-// ---------------------------------------------------------------- sizes
 
 static int fail(struct build *b, int code)
 {
@@ -163,215 +98,237 @@ static uint32_t power_of_two(uint32_t n)
 	return size;
 }
 
-static void *take(struct build *b, size_t n, size_t size)
+static void *take(struct build *b, size_t n, size_t size, size_t align)
 {
-	void *mem = arena_alloc(&b->compiled->arena, n * size, 64);
+	void *mem = arena_alloc(&b->compiled->arena, n * size, align);
 	if (mem == NULL)
 		fail(b, ENOMEM);
 	return mem;
 }
 
-// Slots of every address first: the arrays are as long as the highest one.
-static void assign_slots(struct build *b)
+static void service_name(const struct service *s, char *buf, size_t len)
 {
-	const struct snapshot_input *in = b->input;
-	uint16_t slot;
-	for (uint32_t i = 0; i < in->n_snat; i++) {
-		if (snapshot_registry_slot(in->registry, &in->snat[i], &slot) != 0)
-			fail(b, ENOSPC);
-	}
-	for (uint32_t i = 0; i < service_store_count(in->store); i++) {
-		const struct service *s = service_store_at(in->store, i);
-		for (uint32_t k = 0; k < s->n_addresses; k++) {
-			if (snapshot_registry_slot(in->registry, &s->addresses[k], &slot) != 0)
-				fail(b, ENOSPC);
-		}
-	}
-	if (b->rc != 0)
-		error_add(b->err, ENOSPC, "addresses", "more than %u VIPs and SNAT addresses",
-			SNAPSHOT_SLOTS_MAX);
+	snprintf(buf, len, "%s/%s", s->namespace, s->name);
 }
 
-static int allocate(struct build *b)
+// ---------------------------------------------------------------- first pass: slots, ids
+static void assign_slot(struct build *b, const struct address *address)
+{
+	uint16_t slot;
+	int rc = snapshot_registry_slot(b->input->registry, address, &slot);
+	if (rc == -ENOSPC && b->rc == 0)
+		error_add(b->err, EINVAL, "addresses", "more than %u VIPs and SNAT addresses",
+			SNAPSHOT_SLOTS_MAX);
+	if (rc != 0)
+		fail(b, rc == -ENOSPC ? EINVAL : ENOMEM);
+}
+
+static void assign_ids(struct build *b, const struct service *s, const char *text, uint32_t j)
+{
+	const char *listener = s->listeners[j].name;
+	struct registry_name name;
+	registry_name_init(&name, text, listener);
+	for (uint32_t k = 0; k < s->n_backends; k++) {
+		uint16_t port = service_backend_find_port(&s->backends[k], listener);
+		if (port == 0)
+			continue;
+		if (array_grow(b->ids, b->n_ids, b->ids_cap) != 0 ||
+			registry_backend(b->input->registry, &name, &s->backends[k].address, port,
+				&b->ids[b->n_ids]) != 0) {
+			fail(b, ENOMEM);
+			return;
+		}
+		b->n_ids++;
+	}
+}
+
+static void assign_numbers(struct build *b)
 {
 	const struct snapshot_input *in = b->input;
-	uint32_t n_services = service_store_count(in->store);
-	uint32_t n_listeners = 0, n_sources = 0, n_largest = 1;
-	for (uint32_t i = 0; i < n_services; i++) {
+	char text[2 * SERVICE_NAME_MAX];
+	registry_begin(in->registry);
+	for (uint32_t i = 0; i < in->n_snat; i++)
+		assign_slot(b, &in->snat[i]);
+	for (uint32_t i = 0; i < service_store_count(in->store); i++) {
 		const struct service *s = service_store_at(in->store, i);
-		n_listeners += s->n_listeners * s->n_addresses;
-		n_sources += s->n_source_ranges;
-		if (s->n_backends > n_largest)
-			n_largest = s->n_backends;
+		service_name(s, text, sizeof(text));
+		for (uint32_t k = 0; k < s->n_addresses; k++)
+			assign_slot(b, &s->addresses[k]);
+		for (uint32_t j = 0; j < s->n_listeners && b->rc == 0; j++)
+			assign_ids(b, s, text, j);
 	}
-	struct compiled *c = b->compiled;
+}
+
+// ---------------------------------------------------------------- arrays
+struct sizes {
+	uint32_t n_listeners;
+	uint32_t n_sources;
+	uint32_t n_tables;
+	uint32_t n_largest; // backends of one service
+};
+
+static struct sizes count(const struct service_store *store)
+{
+	struct sizes n = { .n_largest = 1 };
+	for (uint32_t i = 0; i < service_store_count(store); i++) {
+		const struct service *s = service_store_at(store, i);
+		n.n_listeners += s->n_listeners * s->n_addresses;
+		n.n_tables += s->n_listeners * (s->n_addresses < 2 ? s->n_addresses : 2);
+		n.n_sources += s->n_source_ranges;
+		if (s->n_backends > n.n_largest)
+			n.n_largest = s->n_backends;
+	}
+	return n;
+}
+
+static void allocate_scratch(struct build *b, uint32_t n)
+{
+	b->members = calloc(n, sizeof(*b->members));
+	b->candidates = calloc(n, sizeof(*b->candidates));
+	b->eligible = calloc(n, sizeof(*b->eligible));
+	b->flags = calloc(n, sizeof(*b->flags));
+	b->member_ids = calloc(n, sizeof(*b->member_ids));
+	if (!b->members || !b->candidates || !b->eligible || !b->flags || !b->member_ids)
+		fail(b, ENOMEM);
+}
+
+static void allocate(struct build *b)
+{
+	const struct snapshot_input *in = b->input;
+	struct sizes n = count(in->store);
 	struct snapshot *s = b->s;
 	s->n_own = in->registry->n_slots;
-	s->n_services = n_services;
+	s->n_services = service_store_count(in->store);
+	s->n_backends = in->registry->n_backends;
 	s->address_mask = power_of_two(s->n_own * 2 + 1) - 1;
-	s->listener_mask = power_of_two(n_listeners * 2 + 1) - 1;
-	c->table_mask = power_of_two(n_listeners * 2 + 1) - 1;
-	b->own = take(b, s->n_own + 1u, sizeof(*b->own));
-	b->address_cells = take(b, s->address_mask + 1u, sizeof(*b->address_cells));
-	b->listeners = take(b, n_listeners + 1u, sizeof(*b->listeners));
-	b->listener_cells = take(b, s->listener_mask + 1u, sizeof(uint32_t));
-	b->sources = take(b, n_sources + 1u, sizeof(*b->sources));
-	s->services = take(b, n_services + 1u, sizeof(*s->services));
-	c->tables = take(b, n_listeners + 1u, sizeof(*c->tables));
-	c->table_index = take(b, c->table_mask + 1u, sizeof(uint32_t));
-	b->scratch_cap = n_largest;
-	b->members = calloc(n_largest, sizeof(*b->members));
-	b->candidates = calloc(n_largest, sizeof(*b->candidates));
-	b->eligible = calloc(n_largest, sizeof(*b->eligible));
-	b->ids = calloc(n_largest, sizeof(*b->ids));
-	if (b->rc != 0 || !b->members || !b->candidates || !b->eligible || !b->ids)
-		return fail(b, ENOMEM);
-	c->n_tables = n_listeners;
-	memset(c->table_index, 0xff, (c->table_mask + 1u) * sizeof(uint32_t));
+	s->listener_mask = power_of_two(n.n_listeners * 2 + 1) - 1;
+	b->own = take(b, s->n_own + 1u, sizeof(*b->own), 64);
+	b->address_cells = take(b, s->address_mask + 1u, sizeof(*b->address_cells), 64);
+	b->listeners = take(b, n.n_listeners + 1u, sizeof(*b->listeners), 64);
+	b->listener_cells = take(b, s->listener_mask + 1u, sizeof(uint32_t), 64);
+	b->backends = take(b, s->n_backends + 1u, sizeof(*b->backends), 64);
+	b->sources = take(b, n.n_sources + 1u, sizeof(*b->sources), 64);
+	b->services = take(b, s->n_services + 1u, sizeof(*b->services), 64);
+	if (table_set_init(&b->compiled->tables, n.n_tables) != 0)
+		fail(b, ENOMEM);
+	allocate_scratch(b, n.n_largest);
+	if (b->rc != 0)
+		return;
 	memset(b->listener_cells, 0xff, (s->listener_mask + 1u) * sizeof(uint32_t));
 	for (uint32_t i = 0; i <= s->address_mask; i++)
 		b->address_cells[i].slot = SNAPSHOT_SLOT_NONE;
-	return 0;
-}
-
-// Ids of every backend before the array is made; kept until the registry is asked again in the second pass.
-static void assign_backends(struct build *b)
-{
-	const struct service_store *store = b->input->store;
-	for (uint32_t i = 0; i < service_store_count(store); i++) {
-		const struct service *s = service_store_at(store, i);
-		char name[2 * SERVICE_NAME_MAX + 2];
-		snprintf(name, sizeof(name), "%s/%s", s->namespace, s->name);
-		for (uint32_t k = 0; k < s->n_backends && b->rc == 0; k++) {
-			const struct service_backend *backend = &s->backends[k];
-			for (uint32_t j = 0; j < backend->n_ports; j++) {
-				uint32_t id;
-				if (snapshot_registry_backend(b->input->registry, name,
-					    backend->ports[j].listener, &backend->address,
-					    backend->ports[j].port, &id) != 0)
-					fail(b, ENOMEM);
-			}
-		}
-	}
 }
 
 // ---------------------------------------------------------------- addresses
+static struct snapshot_address_cell *cell_of(const struct build *b, const struct address *address)
+{
+	uint32_t at = snapshot_address_hash(address) & b->s->address_mask;
+	while (b->address_cells[at].slot != SNAPSHOT_SLOT_NONE &&
+		!address_equal(&b->address_cells[at].address, address))
+		at = (at + 1) & b->s->address_mask;
+	return &b->address_cells[at];
+}
+
+static bool is_own(const struct build *b, const struct address *address)
+{
+	return cell_of(b, address)->slot != SNAPSHOT_SLOT_NONE;
+}
 
 static void own_add(struct build *b, const struct address *address, enum snapshot_own_kind kind)
 {
+	struct snapshot_address_cell *cell = cell_of(b, address);
+	char text[ADDRESS_TEXT_LEN];
+	if (cell->slot != SNAPSHOT_SLOT_NONE) { // a VIP of several services, or one of two kinds
+		if (cell->kind != kind)
+			fail(b, -error_add(b->err, EINVAL, "snat.addresses",
+					"%s is also a VIP; allowed: an address that belongs to "
+					"sluice alone",
+					address_format(address, text)));
+		return;
+	}
 	uint16_t slot;
 	if (snapshot_registry_slot(b->input->registry, address, &slot) != 0) {
-		fail(b, ENOMEM);
+		fail(b, ENOMEM); // cannot be: the first pass has made it
 		return;
 	}
-	struct snapshot_own *own = &b->own[slot];
-	if (own->kind == kind)
-		return; // a VIP of several services
-	if (own->kind != SNAPSHOT_OWN_NONE) {
-		char text[ADDRESS_TEXT_LEN];
-		error_add(b->err, EINVAL, "snat.addresses",
-			"%s is also a VIP; a SNAT address belongs to sluice alone",
-			address_format(address, text));
-		fail(b, EINVAL);
-		return;
-	}
-	own->address = *address;
-	own->kind = (uint8_t)kind;
-	uint32_t at = snapshot_address_hash(address) & b->s->address_mask;
-	while (b->address_cells[at].slot != SNAPSHOT_SLOT_NONE)
-		at = (at + 1) & b->s->address_mask;
-	b->address_cells[at] = (struct snapshot_address_cell){
+	b->own[slot].kind = (uint8_t)kind;
+	*cell = (struct snapshot_address_cell){
 		.address = *address,
 		.slot = slot,
 		.kind = (uint8_t)kind,
 	};
 }
 
-// ---------------------------------------------------------------- listeners
-
-struct listener_input {
-	const struct service *service;
-	const struct service_listener *listener;
-	const struct address *vip;
-	const char *name; // of the service
-	uint32_t service_idx;
-	uint32_t first_source;
-};
-
-static const struct service_backend_port *port_of(
-	const struct service_backend *backend, const char *listener)
+// Every address before the first listener, since no backend may be one of them. Slots that linger keep their address:
+// flows that hold them still send with it.
+static void fill_addresses(struct build *b)
 {
-	for (uint32_t i = 0; i < backend->n_ports; i++) {
-		if (strcmp(backend->ports[i].listener, listener) == 0)
-			return &backend->ports[i];
+	const struct snapshot_input *in = b->input;
+	for (uint32_t i = 0; i < in->n_snat; i++)
+		own_add(b, &in->snat[i], SNAPSHOT_OWN_SNAT);
+	for (uint32_t i = 0; i < b->s->n_services; i++) {
+		const struct service *s = service_store_at(in->store, i);
+		for (uint32_t k = 0; k < s->n_addresses; k++)
+			own_add(b, &s->addresses[k], SNAPSHOT_OWN_VIP);
 	}
-	return NULL;
+	for (uint32_t i = 0; i < b->s->n_own; i++) {
+		if (in->registry->slots[i].use.state != REGISTRY_FREE)
+			b->own[i].address = in->registry->slots[i].address;
+	}
 }
 
-static uint8_t backend_flags(
-	const struct build *b, const struct service_overlay *overlay, bool eligible)
+// ---------------------------------------------------------------- members of a listener
+static uint8_t backend_flags(const struct build *b, const struct service_overlay *overlay)
 {
 	uint8_t flags = SNAPSHOT_BACKEND_LISTED;
-	if (eligible)
-		flags |= SNAPSHOT_BACKEND_ELIGIBLE;
 	if (overlay && overlay->draining && overlay->reset_on_deadline && overlay->deadline_ms &&
 		b->input->wall_ms >= overlay->deadline_ms)
 		flags |= SNAPSHOT_BACKEND_RESET;
 	return flags;
 }
 
-// Members of one listener for one family, in the order of the normalised service (by address).
-static uint32_t gather_members(struct build *b, const struct listener_input *in)
+static void gather_one(struct build *b, const struct service *s, const struct service_listener *l,
+	const struct service_backend *backend, struct balance_member *member)
 {
-	const struct service *s = in->service;
-	bool v4 = address_is_v4(in->vip);
-	uint32_t n = 0;
+	size_t i = (size_t)(member - b->members);
+	const struct snapshot_health *health = &b->input->health;
+	const struct service_overlay *overlay = service_store_find_overlay(
+		b->input->store, s->namespace, s->name, &member->address, member->port);
+	if (overlay && overlay->has_weight)
+		member->weight = (uint16_t)overlay->weight;
+	b->flags[i] = backend_flags(b, overlay);
+	b->candidates[i] = (struct health_candidate){
+		.conditions = backend->conditions,
+		.probe = health->probe
+				 ? health->probe(health->arg, s, l, &member->address, member->port)
+				 : HEALTH_PROBE_UNKNOWN,
+		.draining = overlay && overlay->draining,
+		// Not in the table's weight: nodes may differ in their SNAT addresses, not in tables.
+		.weight = is_own(b, &member->address) ? 0 : member->weight,
+	};
+}
+
+// Members of listener j for one family, in the order of the normalised service; `first_id` is the listener's first in b->ids.
+static uint32_t gather_members(
+	struct build *b, const struct service *s, uint32_t j, bool v4, uint32_t first_id)
+{
+	const struct service_listener *l = &s->listeners[j];
+	uint32_t n = 0, at = first_id;
 	for (uint32_t k = 0; k < s->n_backends; k++) {
 		const struct service_backend *backend = &s->backends[k];
-		const struct service_backend_port *port = port_of(backend, in->listener->name);
-		if (port == NULL || address_is_v4(&backend->address) != v4)
+		uint16_t port = service_backend_find_port(backend, l->name);
+		if (port == 0)
 			continue;
-		const struct service_overlay *overlay = service_store_find_overlay(
-			b->input->store, s->namespace, s->name, &backend->address, port->port);
-		uint32_t weight =
-			overlay && overlay->has_weight ? overlay->weight : backend->weight;
-		if (snapshot_registry_backend(b->input->registry, in->name, in->listener->name,
-			    &backend->address, port->port, &b->ids[n]) != 0) {
-			fail(b, ENOMEM);
-			return 0;
-		}
-		b->members[n] =
-			(struct balance_member){ backend->address, port->port, (uint16_t)weight };
-		const struct snapshot_health *health = &b->input->health;
-		b->candidates[n] = (struct health_candidate){
-			.conditions = backend->conditions,
-			.probe = health->probe ? health->probe(health->arg, s, in->listener,
-							 &backend->address, port->port)
-					       : HEALTH_PROBE_UNKNOWN,
-			.draining = overlay && overlay->draining,
-			.weight = weight,
-		};
+		uint32_t id = b->ids[at++];
+		if (address_is_v4(&backend->address) != v4)
+			continue;
+		b->member_ids[n] = id;
+		b->members[n] = (struct balance_member){ backend->address, port,
+			(uint16_t)backend->weight };
+		gather_one(b, s, l, backend, &b->members[n]);
 		n++;
 	}
 	return n;
-}
-
-static void fill_backends(
-	struct build *b, const struct listener_input *in, uint32_t n, uint32_t listener_idx)
-{
-	for (uint32_t i = 0; i < n; i++) {
-		const struct balance_member *m = &b->members[i];
-		const struct service_overlay *overlay = service_store_find_overlay(b->input->store,
-			in->service->namespace, in->service->name, &m->address, m->port);
-		b->backends[b->ids[i]] = (struct snapshot_backend){
-			.address = m->address,
-			.port = m->port,
-			.flags = backend_flags(b, overlay, b->eligible[i]),
-			.listener_idx = listener_idx,
-			.service_idx = in->service_idx,
-			.weight = m->weight,
-		};
-	}
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -380,82 +337,96 @@ static int compare_ids(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void fill_members(
-	struct build *b, struct snapshot_listener *l, const struct listener_input *in)
+static const struct table_set *previous_tables(const struct build *b)
 {
-	uint32_t n = gather_members(b, in);
-	l->n_members = n;
-	if (n == 0 || b->rc != 0)
-		return;
-	uint32_t *members = take(b, n, sizeof(uint32_t));
-	uint32_t *eligible = take(b, n, sizeof(uint32_t));
-	uint64_t digest = balance_digest(b->members, n);
-	struct table_block *table = table_get(b, digest, b->members, n);
-	if (members == NULL || eligible == NULL || table == NULL) {
-		fail(b, ENOMEM);
-		return;
-	}
-	l->n_eligible = health_choose(b->candidates, n, b->eligible);
-	uint32_t at = 0;
-	for (uint32_t i = 0; i < n; i++) {
-		members[i] = b->ids[i];
-		if (b->eligible[i])
-			eligible[at++] = b->ids[i];
-	}
-	qsort(eligible, at, sizeof(*eligible), compare_ids);
-	l->members = members;
-	l->eligible = eligible;
-	l->table = table->slots;
-	l->table_size = table->m;
-	fill_backends(b, in, n, b->n_listeners);
-	b->s->digest = hash_stable(&digest, sizeof(digest), b->s->digest);
+	const struct snapshot *previous = b->input->previous;
+	return previous ? &((const struct holder *)previous->owner)->compiled->tables : NULL;
 }
 
-static void digest_listener(
-	struct build *b, const struct snapshot_listener *l, const struct listener_input *in)
+// Compiles the members that gather_members left in the scratch.
+static void compile_members(struct build *b, uint32_t n, struct member_set *out)
+{
+	*out = (struct member_set){ .n_members = n };
+	if (n == 0)
+		return;
+	uint32_t *ids = take(b, n * 2ull, sizeof(uint32_t), 8);
+	int rc =
+		table_set_get(&b->compiled->tables, previous_tables(b), b->members, n, &out->table);
+	if (ids == NULL || rc != 0) {
+		fail(b, rc ? -rc : ENOMEM);
+		return;
+	}
+	uint32_t *eligible = ids + n;
+	memcpy(ids, b->member_ids, n * sizeof(*ids));
+	uint32_t n_eligible = health_choose(b->candidates, n, b->eligible), at = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		if (b->eligible[i])
+			eligible[at++] = ids[i];
+	}
+	qsort(eligible, n_eligible, sizeof(*eligible), compare_ids);
+	out->members = ids;
+	out->eligible = eligible;
+	out->n_eligible = n_eligible;
+	out->digest = out->table->digest;
+}
+
+static void fill_backends(struct build *b, uint32_t n, uint32_t service_idx)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const struct balance_member *m = &b->members[i];
+		uint8_t flags = b->flags[i];
+		if (b->eligible[i])
+			flags |= SNAPSHOT_BACKEND_ELIGIBLE;
+		b->backends[b->member_ids[i]] = (struct snapshot_backend){
+			.address = m->address,
+			.port = m->port,
+			.flags = flags,
+			.listener_idx = b->n_listeners, // of the first VIP, added next
+			.service_idx = service_idx,
+			.weight = m->weight,
+		};
+	}
+}
+
+// ---------------------------------------------------------------- listeners
+static void digest_listener(struct build *b, const struct snapshot_listener *l, uint64_t members)
 {
 	struct {
 		struct address vip;
 		uint64_t numbers[4];
-	} words = { .vip = *in->vip };
-	words.numbers[0] = (uint64_t)l->protocol << 32 | (uint64_t)l->port << 16 | l->port_max;
-	words.numbers[1] = l->affinity_s;
-	words.numbers[2] = l->mode;
-	words.numbers[3] = l->n_members;
+	} words = { .vip = b->own[l->slot].address };
+	words.numbers[0] = rte_cpu_to_be_64(
+		(uint64_t)l->protocol << 32 | (uint64_t)l->port << 16 | l->port_max);
+	words.numbers[1] = rte_cpu_to_be_64((uint64_t)l->affinity_s << 8 | l->mode);
+	words.numbers[2] = rte_cpu_to_be_64(l->n_members);
+	words.numbers[3] = rte_cpu_to_be_64(members);
 	b->s->digest = hash_stable(&words, sizeof(words), b->s->digest);
 }
 
-static void listener_add(struct build *b, const struct listener_input *in)
+static void listener_add(struct build *b, const struct service_input *in, uint32_t j, uint16_t slot,
+	const struct member_set *set)
 {
+	const struct service_listener *listener = &in->service->listeners[j];
 	struct snapshot_listener *l = &b->listeners[b->n_listeners];
-	uint16_t slot = 0;
-	uint8_t policy = 0;
-	if (snapshot_registry_slot(b->input->registry, in->vip, &slot) != 0) {
-		fail(b, ENOMEM);
-		return;
-	}
-	if (snapshot_registry_policy(b->input->registry, in->service->tcp_idle_s,
-		    in->service->udp_idle_s, &policy) != 0) {
-		error_add(b->err, EINVAL, in->name,
-			"more than %u different pairs of idle timeouts in use",
-			SNAPSHOT_POLICIES_MAX);
-		fail(b, EINVAL);
-		return;
-	}
 	*l = (struct snapshot_listener){
 		.slot = slot,
-		.protocol = in->listener->protocol,
+		.protocol = listener->protocol,
 		.mode = SNAPSHOT_FULLNAT,
-		.port = in->listener->port,
-		.port_max = in->listener->port_max,
+		.port = listener->port,
+		.port_max = listener->port_max,
 		.service_idx = in->service_idx,
+		.table_size = set->table ? set->table->m : 0,
+		.table = set->table ? set->table->slots : NULL,
+		.members = set->members,
+		.eligible = set->eligible,
+		.n_members = set->n_members,
+		.n_eligible = set->n_eligible,
 		.first_source = in->first_source,
-		.n_sources = in->service->n_source_ranges,
+		.n_sources = in->n_sources,
 		.affinity_s = in->service->affinity_s,
-		.policy = policy,
+		.policy = in->policy,
 	};
-	fill_members(b, l, in);
-	digest_listener(b, l, in);
+	digest_listener(b, l, set->digest);
 	if (l->port == l->port_max) {
 		uint32_t at = snapshot_listener_hash(slot, l->protocol, l->port);
 		while (b->listener_cells[at & b->s->listener_mask] != UINT32_MAX)
@@ -465,34 +436,84 @@ static void listener_add(struct build *b, const struct listener_input *in)
 	b->n_listeners++;
 }
 
+static void family_add(struct build *b, const struct service_input *in, uint32_t j, bool v4)
+{
+	const struct service *s = in->service;
+	struct member_set set = { 0 };
+	bool is_first = true;
+	for (uint32_t k = 0; k < s->n_addresses && b->rc == 0; k++) {
+		if (address_is_v4(&s->addresses[k]) != v4)
+			continue;
+		if (is_first) {
+			uint32_t n = gather_members(b, s, j, v4, b->next_id);
+			compile_members(b, n, &set);
+			if (b->rc != 0)
+				return;
+			fill_backends(b, n, in->service_idx);
+			is_first = false;
+		}
+		listener_add(b, in, j, in->slots[k], &set);
+	}
+}
+
+// ---------------------------------------------------------------- services
+// Ranges inside other ranges go, so that the rest is disjoint; IPv4 first. The normalised order has a range after the one that
+// holds it.
+static void add_sources(struct build *b, const struct service *s, bool v4, uint32_t first)
+{
+	for (uint32_t i = 0; i < s->n_source_ranges; i++) {
+		const struct prefix *p = &s->source_ranges[i];
+		const struct prefix *last =
+			b->n_sources > first ? &b->sources[b->n_sources - 1] : NULL;
+		if (address_is_v4(&p->address) != v4 ||
+			(last && prefix_contains(last, &p->address)))
+			continue;
+		b->sources[b->n_sources++] = *p;
+		b->s->digest = hash_stable(p->address.bytes, 16, b->s->digest + p->len);
+	}
+}
+
+static bool service_input_init(struct build *b, struct service_input *in, const char *name)
+{
+	const struct service *s = in->service;
+	int rc = snapshot_registry_policy(
+		b->input->registry, s->tcp_idle_s, s->udp_idle_s, &in->policy);
+	if (rc != 0) {
+		fail(b, -error_add(b->err, EINVAL, name,
+				"more than %u different pairs of idle timeouts in use",
+				SNAPSHOT_POLICIES_MAX));
+		return false;
+	}
+	for (uint32_t k = 0; k < s->n_addresses; k++)
+		in->slots[k] = cell_of(b, &s->addresses[k])->slot;
+	in->first_source = b->n_sources;
+	add_sources(b, s, true, in->first_source);
+	add_sources(b, s, false, in->first_source);
+	in->n_sources = b->n_sources - in->first_source;
+	return true;
+}
+
 static void service_add(struct build *b, uint32_t service_idx)
 {
 	const struct service *s = service_store_at(b->input->store, service_idx);
-	char name[2 * SERVICE_NAME_MAX + 2];
-	snprintf(name, sizeof(name), "%s/%s", s->namespace, s->name);
-	struct snapshot_service *services = (struct snapshot_service *)b->s->services;
-	services[service_idx] = (struct snapshot_service){
+	struct service_input in = { .service = s, .service_idx = service_idx };
+	char name[2 * SERVICE_NAME_MAX];
+	service_name(s, name, sizeof(name));
+	b->services[service_idx] = (struct snapshot_service){
 		.name = arena_strdup(&b->compiled->arena, name),
 		.id = service_idx,
 	};
-	if (services[service_idx].name == NULL)
+	if (b->services[service_idx].name == NULL)
 		fail(b, ENOMEM);
 	b->s->digest = hash_stable(name, strlen(name), b->s->digest);
-	struct listener_input in = {
-		.service = s, .name = name, .service_idx = service_idx, .first_source = b->n_sources
-	};
-	for (uint32_t i = 0; i < s->n_source_ranges; i++) {
-		b->sources[b->n_sources++] = s->source_ranges[i];
-		b->s->digest = hash_stable(s->source_ranges[i].address.bytes, 16,
-			b->s->digest + s->source_ranges[i].len);
-	}
-	for (uint32_t k = 0; k < s->n_addresses; k++) {
-		own_add(b, &s->addresses[k], SNAPSHOT_OWN_VIP);
-		in.vip = &s->addresses[k];
-		for (uint32_t j = 0; j < s->n_listeners && b->rc == 0; j++) {
-			in.listener = &s->listeners[j];
-			listener_add(b, &in);
-		}
+	if (!service_input_init(b, &in, name))
+		return;
+	for (uint32_t j = 0; j < s->n_listeners && b->rc == 0; j++) {
+		family_add(b, &in, j, true);
+		family_add(b, &in, j, false);
+		for (uint32_t k = 0; k < s->n_backends; k++)
+			b->next_id += service_backend_find_port(
+					      &s->backends[k], s->listeners[j].name) != 0;
 	}
 }
 
@@ -517,8 +538,8 @@ static void fill_ranges(struct build *b)
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < b->n_listeners; i++)
 		n += b->listeners[i].port != b->listeners[i].port_max;
-	uint32_t *ranges = take(b, n + 1u, sizeof(*ranges));
-	struct range_key *keys = take(b, n + 1u, sizeof(*keys));
+	uint32_t *ranges = take(b, n + 1u, sizeof(*ranges), 64);
+	struct range_key *keys = take(b, n + 1u, sizeof(*keys), 8);
 	if (b->rc != 0)
 		return;
 	uint32_t at = 0;
@@ -557,7 +578,7 @@ static void fill_lingering(struct build *b)
 static void fill_policies(struct build *b)
 {
 	const struct snapshot_registry *r = b->input->registry;
-	struct snapshot_policy *policies = take(b, r->n_policies + 1u, sizeof(*policies));
+	struct snapshot_policy *policies = take(b, r->n_policies + 1u, sizeof(*policies), 64);
 	if (policies == NULL)
 		return;
 	for (uint32_t i = 0; i < r->n_policies; i++)
@@ -569,14 +590,8 @@ static void fill_policies(struct build *b)
 
 static void build_fill(struct build *b)
 {
-	const struct snapshot_input *in = b->input;
-	b->s->n_backends = in->registry->n_backends;
-	b->backends = take(b, b->s->n_backends + 1u, sizeof(*b->backends));
-	if (b->rc != 0)
-		return;
-	for (uint32_t i = 0; i < in->n_snat; i++)
-		own_add(b, &in->snat[i], SNAPSHOT_OWN_SNAT);
-	for (uint32_t i = 0; i < b->s->n_services; i++)
+	fill_addresses(b);
+	for (uint32_t i = 0; i < b->s->n_services && b->rc == 0; i++)
 		service_add(b, i);
 	if (b->rc != 0)
 		return;
@@ -597,6 +612,7 @@ static void build_seal(struct build *b)
 	s->listener_cells = b->listener_cells;
 	s->sources = b->sources;
 	s->backends = b->backends;
+	s->services = b->services;
 }
 
 int snapshot_build(const struct snapshot_input *input, struct snapshot **out, struct error *err)
@@ -614,16 +630,17 @@ int snapshot_build(const struct snapshot_input *input, struct snapshot **out, st
 	struct build b = {
 		.input = input, .err = err, .compiled = compiled, .s = &holder->snapshot
 	};
-	registry_begin(input->registry);
-	assign_slots(&b);
+	assign_numbers(&b);
 	if (b.rc == 0)
-		assign_backends(&b);
-	if (b.rc == 0 && allocate(&b) == 0)
+		allocate(&b);
+	if (b.rc == 0)
 		build_fill(&b);
+	free(b.ids);
 	free(b.members);
 	free(b.candidates);
 	free(b.eligible);
-	free(b.ids);
+	free(b.flags);
+	free(b.member_ids);
 	if (b.rc != 0) {
 		if (b.rc == -ENOMEM)
 			error_add(err, ENOMEM, "", "out of memory");
