@@ -174,6 +174,11 @@ static void hop_rest(struct control *c, uint32_t idx)
 	h->sweeps = c->dp != NULL ? dataplane_sweeps(c->dp) : 0;
 }
 
+static bool has_gateway(const struct control_route *r)
+{
+	return r->port_idx != CONTROL_ROUTE_NOWHERE && !address_is_unspecified(&r->gateway);
+}
+
 // Is the address a neighbour on this port, by the kernel's routes?
 static bool is_on_link(const struct control *c, const struct address *address, uint8_t *out_port)
 {
@@ -212,7 +217,7 @@ void control_hops_reconcile(struct control *c)
 		c->hops[i].use &= CONTROL_HOP_CLIENT;
 	}
 	for (uint32_t i = 0; i < c->n_routes; i++) {
-		if (!address_is_unspecified(&c->routes[i].gateway))
+		if (has_gateway(&c->routes[i]))
 			hop_need(c, c->routes[i].port_idx, &c->routes[i].gateway,
 				CONTROL_HOP_GATEWAY);
 	}
@@ -297,11 +302,13 @@ struct nexthop_fib *control_hops_fib(struct control *c)
 	for (uint32_t i = 0; i < c->n_routes; i++) {
 		const struct control_route *r = &c->routes[i];
 		uint32_t idx = NEXTHOP_MISSING;
-		if (!address_is_unspecified(&r->gateway))
+		if (has_gateway(r))
 			idx = hop_find(c, r->port_idx, &r->gateway);
+		else if (r->port_idx == CONTROL_ROUTE_NOWHERE)
+			idx = NEXTHOP_NONE;
 		if (idx == CONTROL_NONE)
 			continue; // no room for its gateway: no way out there
-		if (idx != NEXTHOP_MISSING)
+		if (idx < c->n_hops)
 			c->hops[idx].in_fib = true;
 		routes[n++] = (struct nexthop_route){ r->prefix, (uint16_t)idx, r->port_idx, 0,
 			r->metric };

@@ -527,13 +527,16 @@ static void test_backend_has_entry_at_once(void **state)
 
 static void test_gateway(void **state)
 {
-	struct control_route routes[2];
+	struct control_route routes[3];
 	memset(routes, 0, sizeof(routes));
 	prefix_parse("10.9.0.0/24", &routes[0].prefix);
+	prefix_parse("198.18.0.0/15", &routes[2].prefix);
+	routes[2].port_idx = CONTROL_ROUTE_NOWHERE;
 	prefix_parse("0.0.0.0/0", &routes[1].prefix);
 	routes[1].gateway = address_of("10.9.0.254");
-	control_set_routes(control, routes, 2);
+	control_set_routes(control, routes, 3);
 	settle();
+	assert_int_equal(find("198.18.0.1").nexthop, NEXTHOP_NONE);
 	uint16_t idx = find("198.51.100.7").nexthop;
 	assert_true(idx < NEXTHOP_MAX);
 	assert_int_equal(find("10.9.0.254").nexthop, idx);
