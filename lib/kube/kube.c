@@ -38,7 +38,7 @@ static bool identity_check(struct kube_reader *r, const json_t *json)
 	char quoted[96];
 	uint32_t n_before = r->n_bad;
 	const json_t *metadata = kube_object(r, json, "metadata");
-	if (metadata == NULL && json_object_get(json, "metadata") == NULL)
+	if (kube_is_absent(json, "metadata"))
 		kube_refuse(r, "no metadata; allowed: an object with metadata.name");
 	if (metadata == NULL)
 		return false;
@@ -108,7 +108,7 @@ static void read_item(struct kube_reader *r, const json_t *json, struct kube_dra
 	const char *kind = kube_text(r, json, "kind");
 	const char *version = kube_text(r, json, "apiVersion");
 	if (kind == NULL) {
-		if (json_object_get(json, "kind") == NULL)
+		if (kube_is_absent(json, "kind"))
 			kube_refuse(r, "no kind; allowed: Service, EndpointSlice");
 		return;
 	}
@@ -118,7 +118,7 @@ static void read_item(struct kube_reader *r, const json_t *json, struct kube_dra
 		if (version && strcmp(version, kube_kinds[i].version) == 0) {
 			if (identity_check(r, json))
 				kube_kinds[i].read(r, json, draft);
-		} else if (version || json_object_get(json, "apiVersion") == NULL) {
+		} else if (version || kube_is_absent(json, "apiVersion")) {
 			kube_refuse_at(r, "apiVersion", "%s: allowed: %s",
 				version ? kube_quote(version, quoted, sizeof(quoted)) : "missing",
 				kube_kinds[i].version);

@@ -91,6 +91,7 @@ void kube_refuse_at(struct kube_reader *r, const char *key, const char *fmt, ...
 	__attribute__((format(printf, 3, 4)));
 // Text for a message: quoted, cut, one line. buf >= 80.
 const char *kube_quote(const char *text, char *buf, size_t len);
+bool kube_is_absent(const json_t *in, const char *key); // or null, which is the same
 // Member of an object; NULL when absent, null, or of another type, which is a finding.
 const json_t *kube_object(struct kube_reader *r, const json_t *in, const char *key);
 const json_t *kube_array(struct kube_reader *r, const json_t *in, const char *key);

@@ -104,12 +104,18 @@ static const char *type_name(json_type type)
 	return names[type];
 }
 
+bool kube_is_absent(const json_t *in, const char *key)
+{
+	const json_t *value = json_object_get(in, key);
+	return value == NULL || json_is_null(value);
+}
+
 static const json_t *member(
 	struct kube_reader *r, const json_t *in, const char *key, json_type type)
 {
-	const json_t *value = json_object_get(in, key);
-	if (value == NULL || json_is_null(value))
+	if (kube_is_absent(in, key))
 		return NULL;
+	const json_t *value = json_object_get(in, key);
 	if (json_typeof(value) == type || (type == JSON_TRUE && json_is_boolean(value)))
 		return value;
 	kube_refuse_at(r, key, "%s: allowed: %s", type_name(json_typeof(value)),

@@ -63,7 +63,7 @@ static void read_port(struct kube_reader *r, const json_t *json, struct service 
 	else if (kube_protocol_read(r, json, &protocol) == 0 && protocol == NET_PROTO_SCTP)
 		kube_refuse_at(r, "protocol", "\"SCTP\" is not supported yet; allowed: TCP, UDP");
 	if (!has_number) {
-		if (json_object_get(json, "port") == NULL)
+		if (kube_is_absent(json, "port"))
 			kube_refuse(r, "no port; allowed: port 1..65535");
 		return;
 	}
@@ -85,8 +85,7 @@ static void read_port(struct kube_reader *r, const json_t *json, struct service 
 static void read_ports(struct kube_reader *r, const json_t *spec, struct service *s)
 {
 	const json_t *ports = kube_array(r, spec, "ports");
-	const json_t *at = json_object_get(spec, "ports");
-	if (json_array_size(ports) == 0 && (ports || at == NULL || json_is_null(at))) {
+	if (json_array_size(ports) == 0 && (ports || kube_is_absent(spec, "ports"))) {
 		kube_refuse_at(r, "ports", "no port; allowed: 1..%d ports", SERVICE_LISTENERS_MAX);
 		return;
 	}
@@ -379,7 +378,7 @@ void kube_service_read(struct kube_reader *r, const json_t *json, struct kube_se
 	const char *namespace = json_string_value(json_object_get(metadata, "namespace"));
 	const char *name = json_string_value(json_object_get(metadata, "name"));
 	const json_t *spec = kube_object(r, json, "spec");
-	if (spec == NULL && json_object_get(json, "spec") == NULL)
+	if (kube_is_absent(json, "spec"))
 		kube_refuse(r, "no spec; allowed: a Service with metadata and spec");
 	kube_enter(r, "spec");
 	bool type_known = spec && type_read(r, spec, &is_ours);

@@ -23,6 +23,8 @@ static bool read_address(struct kube_reader *r, const json_t *json, int family, 
 {
 	char quoted[96];
 	const json_t *addresses = kube_array(r, json, "addresses");
+	if (addresses == NULL && !kube_is_absent(json, "addresses"))
+		return false;
 	if (json_array_size(addresses) == 0) {
 		kube_refuse_at(r, "addresses", "no address; allowed: an array of 1..100 strings");
 		return false;
@@ -147,7 +149,7 @@ static int family_read(struct kube_reader *r, const json_t *json)
 	char quoted[96];
 	const char *type = kube_text(r, json, "addressType");
 	if (type == NULL) {
-		if (json_object_get(json, "addressType") == NULL)
+		if (kube_is_absent(json, "addressType"))
 			kube_refuse(r, "no addressType; allowed: IPv4, IPv6");
 		return 0;
 	}
