@@ -13,7 +13,10 @@
 	.size = sizeof(((struct record *)0)->member),                   \
 	.max = sizeof(((struct record *)0)->member) - 1
 
-static const struct schema_field table_end = { .name = NULL };
+#define TABLE_END            \
+	{                    \
+		.name = NULL \
+	}
 
 // ---------------------------------------------------------------- checks of one value
 
@@ -286,7 +289,7 @@ static const struct schema_field port_fields[] = {
 		.allowed = NAME_ALLOWED ", or \"\" for the port's name",
 		.check = check_twin,
 		.help = "Name of the TAP device that stands for the port in the kernel." },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field worker_fields[] = {
@@ -311,7 +314,7 @@ static const struct schema_field worker_fields[] = {
 		.help = "What a worker does without packets: poll all the time, sleep when it has "
 			"been quiet "
 			"for a while (adaptive), or sleep a fixed time after each empty poll." },
-	table_end,
+	TABLE_END,
 };
 
 static const char *const hugepage_words[] = { "auto", "on", "off", NULL };
@@ -322,7 +325,7 @@ static const struct schema_field eal_word_fields[] = {
 		.min = 1,
 		.max = 127,
 		.check = check_eal_word },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field memory_fields[] = {
@@ -350,7 +353,7 @@ static const struct schema_field memory_fields[] = {
 		.max = SETTINGS_EAL_ARGS_MAX,
 		.fields = eal_word_fields,
 		.help = "Words added to the end of the EAL's own command line." },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field flow_fields[] = {
@@ -370,7 +373,7 @@ static const struct schema_field flow_fields[] = {
 		.help = "Folder of the flow tables' memory files, so that a restarted daemon finds "
 			"its flows; "
 			"none: anonymous memory." },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field snat_address_fields[] = {
@@ -378,7 +381,7 @@ static const struct schema_field snat_address_fields[] = {
 		.type = SCHEMA_ADDRESS,
 		.allowed = "unicast IPv4 or IPv6 address in quotes, without prefix length or port",
 		.check = check_snat_address },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field snat_fields[] = {
@@ -400,7 +403,7 @@ static const struct schema_field snat_fields[] = {
 		.help = "Source ports used with these addresses. Where one is also an address of "
 			"the host, the "
 			"range must be in ip_local_reserved_ports." },
-	table_end,
+	TABLE_END,
 };
 
 static const char *const mode_words[] = { "fullnat", NULL };
@@ -448,7 +451,7 @@ static const struct schema_field service_fields[] = {
 		.default_text = "5m",
 		.help = "How long flows of a backend that went away may end by themselves, whole "
 			"seconds." },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field health_fields[] = {
@@ -488,7 +491,7 @@ static const struct schema_field health_fields[] = {
 		.default_text = "2",
 		.unit = "probes in a row",
 		.help = "Failures that take a backend out." },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field listen_fields[] = {
@@ -529,7 +532,7 @@ static const struct schema_field listen_fields[] = {
 		.default_text = "",
 		.check = check_no_tls,
 		.help = "CA of client certificates, PEM. Not supported yet." },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field admin_fields[] = {
@@ -548,12 +551,12 @@ static const struct schema_field admin_fields[] = {
 		.max = SETTINGS_LISTEN_MAX,
 		.fields = listen_fields,
 		.help = "REST over TCP as well. Keys of an entry:" },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field pool_fields[] = {
 	{ .name = "", .type = SCHEMA_TEXT, .size = 1 },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field kubernetes_fields[] = {
@@ -579,7 +582,7 @@ static const struct schema_field kubernetes_fields[] = {
 		.fields = pool_fields,
 		.allowed = "empty list ( ): address pools are not supported yet",
 		.help = "Address pools. Not supported yet." },
-	table_end,
+	TABLE_END,
 };
 
 static const struct schema_field punt_fields[] = {
@@ -591,7 +594,7 @@ static const struct schema_field punt_fields[] = {
 		.default_text = "10000",
 		.unit = "packets per second",
 		.help = "Most packets a second to the twins; routing protocols go first." },
-	table_end,
+	TABLE_END,
 };
 
 static const char *const level_words[] = { "error", "warn", "info", "debug", NULL };
@@ -611,7 +614,7 @@ static const struct schema_field log_fields[] = {
 		.live = true,
 		.default_text = "text",
 		.help = "One line a message, as text or as a JSON object." },
-	table_end,
+	TABLE_END,
 };
 
 #define GROUP_IN(member) .type = SCHEMA_GROUP, IN(settings, member)
@@ -672,5 +675,5 @@ const struct schema_field settings_table[] = {
 		.check = check_state_dir,
 		.help = "Folder of what must survive a restart: services made over REST, drains, "
 			"weights." },
-	table_end,
+	TABLE_END,
 };

@@ -39,6 +39,16 @@ void schema_lines_fini(struct schema_lines *lines)
 	*lines = (struct schema_lines){ 0 };
 }
 
+// libconfig gives a text the line of the token behind it.
+static uint32_t setting_line(const config_setting_t *setting)
+{
+	const char *text = NULL;
+	uint32_t line = config_setting_source_line(setting);
+	if (config_setting_type(setting) == CONFIG_TYPE_STRING)
+		schema_literal(config_setting_get_string(setting), &line, &text);
+	return line;
+}
+
 // Out of memory only costs a line number.
 static void line_note(struct config_reader *r, const char *path, const config_setting_t *setting)
 {
@@ -48,13 +58,13 @@ static void line_note(struct config_reader *r, const char *path, const config_se
 	char *copy = strdup(path);
 	if (copy)
 		lines->items[lines->n_items++] =
-			(struct schema_line){ copy, config_setting_source_line(setting) };
+			(struct schema_line){ copy, setting_line(setting) };
 }
 
 static void read_refuse(struct config_reader *r, const config_setting_t *setting, const char *path,
 	const char *text)
 {
-	error_add_line(r->err, EINVAL, config_setting_source_line(setting), path, "%s", text);
+	error_add_line(r->err, EINVAL, setting_line(setting), path, "%s", text);
 	r->n_bad++;
 }
 
@@ -84,51 +94,59 @@ static void refuse_kind(struct config_reader *r, const config_setting_t *setting
 	read_refuse(r, setting, path, text);
 }
 
+// A literal of the wrong kind: most often quotes too many or too few.
 static void refuse_quotes(struct config_reader *r, const config_setting_t *setting,
 	const char *path, const struct schema_field *field)
 {
-	char quoted[80], allowed[256], text[512];
-	const char *literal = config_setting_get_string(setting);
-	bool marked = literal[0] == SCHEMA_MARK_NUMBER || literal[0] == SCHEMA_MARK_WORD;
-	schema_quote(literal + marked, quoted, sizeof(quoted));
+	char quoted[80], allowed[256];
+	const char *literal = NULL;
+	uint32_t line = 0;
+	char mark = schema_literal(config_setting_get_string(setting), &line, &literal);
+	bool wants_quotes = field->type != SCHEMA_BOOL && schema_is_scalar(field) &&
+			    (field->type != SCHEMA_U32 || strcmp(literal, "auto") == 0);
+	schema_quote(literal, quoted, sizeof(quoted));
 	schema_allowed(field, allowed, sizeof(allowed));
-	if (marked && schema_is_scalar(field) && field->type != SCHEMA_BOOL &&
-		(field->type != SCHEMA_U32 || strcmp(quoted, "\"auto\"") == 0))
-		snprintf(text, sizeof(text), "%.*s must be written in quotes; allowed: %s",
-			(int)strlen(quoted) - 2, quoted + 1, allowed);
-	else if (marked)
-		snprintf(text, sizeof(text), "%.*s: allowed: %s", (int)strlen(quoted) - 2,
-			quoted + 1, allowed);
+	int len = (int)strlen(quoted) - 2;
+	r->n_bad++;
+	if (mark == SCHEMA_MARK_TEXT)
+		error_add_line(
+			r->err, EINVAL, line, path, "%s in quotes: allowed: %s", quoted, allowed);
 	else
-		snprintf(text, sizeof(text), "%s in quotes: allowed: %s", quoted, allowed);
-	read_refuse(r, setting, path, text);
+		error_add_line(r->err, EINVAL, line, path, "%.*s%s allowed: %s", len, quoted + 1,
+			wants_quotes ? " must be written in quotes;" : ":", allowed);
+}
+
+static void read_literal(struct config_reader *r, const struct schema_field *field,
+	const config_setting_t *setting, void *record, const char *path)
+{
+	char why[640];
+	const char *literal = NULL;
+	uint32_t line = 0;
+	char mark = schema_literal(config_setting_get_string(setting), &line, &literal);
+	bool is_auto = field->auto_zero && strcmp(literal, "auto") == 0;
+	bool wants_number = field->type == SCHEMA_U32 && !is_auto;
+	if (field->type == SCHEMA_BOOL ||
+		mark != (wants_number ? SCHEMA_MARK_NUMBER : SCHEMA_MARK_TEXT)) {
+		refuse_quotes(r, setting, path, field);
+	} else if (!schema_set_text(field, record, literal, why, sizeof(why))) {
+		error_add_line(r->err, EINVAL, line, path, "%s", why);
+		r->n_bad++;
+	}
 }
 
 static void read_scalar(struct config_reader *r, const struct schema_field *field,
 	const config_setting_t *setting, void *record, const char *path)
 {
 	char why[640];
-	const char *literal = NULL;
-	if (config_setting_type(setting) == CONFIG_TYPE_BOOL && field->type == SCHEMA_BOOL) {
-		literal = config_setting_get_bool(setting) ? "true" : "false";
-	} else if (config_setting_type(setting) == CONFIG_TYPE_STRING) {
-		literal = config_setting_get_string(setting);
-		char mark = literal[0];
-		bool is_auto = field->auto_zero && strcmp(literal, "auto") == 0;
-		bool wants_number = field->type == SCHEMA_U32 && !is_auto;
-		bool is_text = mark != SCHEMA_MARK_NUMBER && mark != SCHEMA_MARK_WORD;
-		if (field->type == SCHEMA_BOOL || wants_number == is_text ||
-			mark == SCHEMA_MARK_WORD) {
-			refuse_quotes(r, setting, path, field);
-			return;
-		}
-		literal += wants_number;
-	} else {
+	if (config_setting_type(setting) == CONFIG_TYPE_STRING) {
+		read_literal(r, field, setting, record, path);
+	} else if (config_setting_type(setting) != CONFIG_TYPE_BOOL || field->type != SCHEMA_BOOL) {
 		refuse_kind(r, setting, path, field);
-		return;
+	} else {
+		const char *text = config_setting_get_bool(setting) ? "true" : "false";
+		if (!schema_set_text(field, record, text, why, sizeof(why)))
+			read_refuse(r, setting, path, why);
 	}
-	if (!schema_set_text(field, record, literal, why, sizeof(why)))
-		read_refuse(r, setting, path, why);
 }
 
 static void read_group(struct config_reader *r, const struct schema_field *fields,
@@ -256,41 +274,27 @@ static void read_group(struct config_reader *r, const struct schema_field *field
 	}
 }
 
-// The line as written, for libconfig says no more than "syntax error".
-static void refuse_syntax(
-	struct error *err, const config_t *config, const char *text, const char *end)
+// With the form checked before, what is left is a key that is there twice (or no memory).
+static void refuse_rest(struct error *err, const config_t *config)
 {
-	uint32_t line = (uint32_t)config_error_line(config);
-	char source[96], quoted[112];
-	for (uint32_t i = 1; i < line && text < end; i++) {
-		const char *next = memchr(text, '\n', (size_t)(end - text));
-		text = next ? next + 1 : end;
-	}
-	while (text < end && (*text == ' ' || *text == '\t'))
-		text++;
-	size_t len = 0;
-	while (text + len < end && text[len] != '\n' && len < sizeof(source) - 1)
-		len++;
-	memcpy(source, text, len);
-	source[len] = '\0';
-	error_add_line(err, EINVAL, line, "",
-		"%s at or before %s; allowed: key = value; with every bracket and quote closed, "
-		"each key once",
-		config_error_text(config) ? config_error_text(config) : "syntax error",
-		schema_quote(source, quoted, sizeof(quoted)));
+	const char *text = config_error_text(config);
+	error_add_line(err, EINVAL, (uint32_t)config_error_line(config), "",
+		"%s; allowed: each key once in its group", text ? text : "syntax error");
 }
 
 int schema_read_config(const struct schema_field *fields, const char *text, size_t len,
 	void *record, struct schema_lines *lines, struct error *err)
 {
 	char *scanned = schema_scan(text, len, err);
-	if (scanned == NULL)
+	if (scanned == NULL || !schema_grammar_ok(scanned, err)) {
+		free(scanned);
 		return -EINVAL;
+	}
 	struct config_reader r = { lines, err, 0 };
 	config_t config;
 	config_init(&config);
 	if (config_read_string(&config, scanned) != CONFIG_TRUE) {
-		refuse_syntax(err, &config, text, text + len);
+		refuse_rest(err, &config);
 		r.n_bad++;
 	} else {
 		read_group(&r, fields, config_root_setting(&config), record, "");

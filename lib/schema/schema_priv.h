@@ -26,8 +26,13 @@ void schema_join_idx(char *buf, size_t len, const char *path, uint32_t idx); // 
 // Text in quotes, cut at 64 characters, nothing unprintable.
 const char *schema_quote(const char *text, char *buf, size_t len);
 
-// Libconfig text with comments gone and every bare word and number in quotes behind a marker, so that the reader sees the literal.
-// NULL: refused (findings in err) or out of memory.
+// Libconfig text with comments gone and every text, number and bare word as a quoted literal "<mark><line>:<text>", so that
+// the reader sees what was written, and where. NULL: refused (findings in err) or out of memory.
 #define SCHEMA_MARK_NUMBER '\x01'
 #define SCHEMA_MARK_WORD   '\x02'
+#define SCHEMA_MARK_TEXT   '\x03'
 char *schema_scan(const char *text, size_t len, struct error *err);
+// Whether the scanned text has the form that libconfig takes; the first deviation is a finding.
+bool schema_grammar_ok(const char *scanned, struct error *err);
+// Taken apart again: *out_text points into literal.
+char schema_literal(const char *literal, uint32_t *out_line, const char **out_text);

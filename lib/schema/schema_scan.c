@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What libconfig must not see as it stands: before it parses, every number and bare word of the text is put in quotes behind a
-// marker, comments are taken out and the few things it gets wrong or says badly are refused by name.
+// What libconfig must not see as it stands: before it parses, every text, number and bare word is put in quotes behind a mark and
+// its line, comments are taken out and the few things it gets wrong or says badly are refused by name.
 //
-// Why: libconfig 1.5 turns `5000000000` into 705032704 and 0x1ffffffff into -1 without a word, and answers
-// `interval = 1s` or `idle = adaptive` with "syntax error". With the literal in hand the reader can name key, value and
-// what is allowed. Lines stay what they were.
+// Why: libconfig 1.5 turns `5000000000` into 705032704 and 0x1ffffffff into -1 without a word, answers `interval = 1s` or
+// `idle = adaptive` with "syntax error", and gives the last text of an array the line of the bracket behind it. With the literal in
+// hand the reader can name place, value and what is allowed. Line ends stay where they were.
 #include "schema_priv.h"
 
 #include <ctype.h>
@@ -18,7 +18,7 @@
 struct scan {
 	const char *at;
 	const char *end;
-	char *out; // grows; room for four times the input
+	char *out; // room for twelve times the input: one character can become "<mark>1048576:c"
 	uint32_t line;
 	uint32_t depth;
 	uint32_t n_bad;
@@ -53,22 +53,37 @@ static void scan_block_comment(struct scan *s)
 		s->line++;
 	}
 	if (s->at == s->end)
-		scan_refuse(s, line, "comment is opened by /* and never closed");
+		scan_refuse(
+			s, line, "comment is opened by /* and never closed; allowed: */ behind it");
 	else
 		s->at += 2;
 	*s->out++ = ' ';
 }
 
+static void literal_open(struct scan *s, char mark)
+{
+	s->out += sprintf(s->out, "\"%c%u:", mark, s->line);
+}
+
 static void scan_string(struct scan *s)
 {
-	*s->out++ = *s->at++;
+	s->at++;
+	literal_open(s, SCHEMA_MARK_TEXT);
 	while (s->at < s->end && *s->at != '"' && *s->at != '\n') {
-		if (*s->at == '\\' && s->at + 1 < s->end && s->at[1] != '\n')
+		if (*s->at == '\\') {
+			char next = s->at + 1 < s->end ? s->at[1] : '\n';
+			if (next != '\\' && next != '"') {
+				scan_refuse(s, s->line,
+					"backslash in a text; allowed: \\\\ and \\\" only");
+				return;
+			}
 			*s->out++ = *s->at++;
+		}
 		*s->out++ = *s->at++;
 	}
 	if (s->at == s->end || *s->at == '\n') {
-		scan_refuse(s, s->line, "text is opened by \" and not closed on its line");
+		scan_refuse(s, s->line,
+			"text is opened by \" and not closed; allowed: a closing \" on its line");
 		return;
 	}
 	*s->out++ = *s->at++;
@@ -98,10 +113,8 @@ static void scan_word(struct scan *s)
 	bool is_key = next < s->end && (*next == '=' || *next == ':');
 	bool is_number = isdigit((unsigned char)*from) || strchr("+-.", *from);
 	bool is_literal = !is_key && !is_boolean(from, len);
-	if (is_literal) {
-		*s->out++ = '"';
-		*s->out++ = is_number ? SCHEMA_MARK_NUMBER : SCHEMA_MARK_WORD;
-	}
+	if (is_literal)
+		literal_open(s, is_number ? SCHEMA_MARK_NUMBER : SCHEMA_MARK_WORD);
 	memcpy(s->out, from, len);
 	s->out += len;
 	if (is_literal)
@@ -114,11 +127,11 @@ static void scan_other(struct scan *s)
 	if (c == '\n')
 		s->line++;
 	if (strchr("{([", c) && ++s->depth == SCAN_DEPTH_MAX + 1)
-		scan_refuse(s, s->line, "brackets are nested deeper than 16");
+		scan_refuse(s, s->line, "brackets are nested deeper than 16; allowed: at most 16");
 	if (strchr("})]", c) && s->depth)
 		s->depth--;
 	if (c == '@')
-		scan_refuse(s, s->line, "@include is not supported: the configuration is one file");
+		scan_refuse(s, s->line, "@include is not supported; allowed: one file");
 	*s->out++ = *s->at++;
 }
 
@@ -141,7 +154,7 @@ static bool scan_is_clean(struct scan *s)
 
 char *schema_scan(const char *text, size_t len, struct error *err)
 {
-	char *out = malloc(4 * len + 1);
+	char *out = malloc(12 * len + 1);
 	if (out == NULL) {
 		error_add(err, ENOMEM, "", "out of memory");
 		return NULL;
