@@ -41,8 +41,13 @@ static void server_arm(struct admin_server *server)
 static void server_run(evutil_socket_t fd, short events, void *arg)
 {
 	struct admin_server *server = arg;
+	uint64_t n_closed = server->n_closed;
 	MHD_run(server->daemon);
 	server_arm(server);
+	// A full daemon takes its listening socket out of its epoll set and puts it back only in the run after a
+	// connection has gone; no event would bring that run about.
+	if (server->n_closed != n_closed)
+		event_active(server->timer, EV_TIMEOUT, 0);
 }
 
 static void mhd_log(void *arg, const char *fmt, va_list ap)

@@ -113,6 +113,7 @@ struct admin_server {
 	dev_t dev; // of the socket file, to remove only our own
 	ino_t ino;
 	uint32_t n_connections;
+	uint64_t n_closed;
 	char name[128]; // path, or "[address]:port"
 	struct admin_tokens tokens;
 };
@@ -276,6 +277,7 @@ enum admin_problem {
 	PROBLEM_EXISTS,
 	PROBLEM_OWNER,
 	PROBLEM_ADDRESS_IN_USE,
+	PROBLEM_CONFLICT,
 	PROBLEM_GONE,
 	PROBLEM_PRECONDITION,
 	PROBLEM_TOO_LARGE,

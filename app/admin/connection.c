@@ -125,6 +125,7 @@ static void connection_ended(struct admin_connection *c)
 	else
 		admin->newest = c->prev;
 	c->server->n_connections--;
+	c->server->n_closed++;
 	event_free(c->deadline);
 	free(c);
 }

@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define DEADLINE_MAX_NS (366 * 24 * 3600 * CLOCK_S)
-
 // ---------------------------------------------------------------- output
 static json_t *overlay_json(const struct service_overlay *o)
 {
@@ -242,14 +240,24 @@ static void clear_overlays(
 	char namespace[SERVICE_NAME_MAX], name[SERVICE_NAME_MAX];
 	uint16_t ports[SERVICE_LISTENERS_MAX];
 	uint32_t n = 0;
+	bool covered = false; // by a word on every port
 	snprintf(namespace, sizeof(namespace), "%s", s->namespace);
 	snprintf(name, sizeof(name), "%s", s->name);
 	for (uint32_t i = 0; i < service_store_overlay_count(store) && n < ARRAY_SIZE(ports); i++) {
 		const struct service_overlay *o = service_store_overlay_at(store, i);
-		if (strcmp(o->namespace, namespace) == 0 && strcmp(o->name, name) == 0 &&
-			address_equal(&o->address, &sel->address) &&
-			(sel->port == 0 || o->port == sel->port))
+		if (strcmp(o->namespace, namespace) != 0 || strcmp(o->name, name) != 0 ||
+			!address_equal(&o->address, &sel->address))
+			continue;
+		covered |= o->port == 0 && (which == 'd' ? o->draining : o->has_weight);
+		if (sel->port == 0 || o->port == sel->port)
 			ports[n++] = o->port;
+	}
+	if (sel->port != 0 && covered && n == 0) {
+		json_decref(sel->items);
+		reply_problem(r, PROBLEM_CONFLICT,
+			"what was said holds for every port of %s: take it back without ?port=",
+			r->args[2]);
+		return;
 	}
 	struct error err = { 0 };
 	int rc = 0;
@@ -278,18 +286,18 @@ void post_drain(struct admin_request *r)
 	const char *deadline = json_string_value(json_object_get(r->json, "deadline"));
 	const char *then = json_string_value(json_object_get(r->json, "onDeadline"));
 	const char *reason = json_string_value(json_object_get(r->json, "reason"));
-	uint64_t deadline_ns = 0;
-	if (deadline && (clock_parse_duration(deadline, &deadline_ns) != 0 || deadline_ns == 0 ||
-				deadline_ns > DEADLINE_MAX_NS)) {
+	int64_t deadline_ms = 0;
+	if (deadline && control_parse_deadline(deadline, clock_wall_ms(), &deadline_ms) != 0) {
 		json_decref(sel.items);
-		finding_add(r, "/deadline", NULL, "`%.32s`: a duration of 1ns..8784h", deadline);
+		finding_add(r, "/deadline", NULL,
+			"`%.40s`: a duration (5m) or an RFC 3339 time in UTC", deadline);
 		reply_problem(r, PROBLEM_INVALID, "the deadline is not valid");
 		return;
 	}
 	if (!overlay.draining)
 		overlay.since_ms = clock_wall_ms();
 	overlay.draining = true;
-	overlay.deadline_ms = deadline ? clock_wall_ms() + (int64_t)(deadline_ns / CLOCK_MS) : 0;
+	overlay.deadline_ms = deadline_ms;
 	overlay.reset_on_deadline = then && strcmp(then, "reset") == 0;
 	snprintf(overlay.reason, sizeof(overlay.reason), "%s", reason ? reason : "");
 	put_overlay(r, &overlay, &sel);

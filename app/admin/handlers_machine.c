@@ -112,7 +112,7 @@ void get_drops(struct admin_request *r)
 	json_t *items = json_array();
 	for (int i = 1; i < DROP_MAX; i++)
 		json_array_append_new(items,
-			json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", drop_rows[i].name, "class",
+			json_pack("{s:s, s:s, s:s, s:s, s:o}", "reason", drop_rows[i].name, "class",
 				drop_class_name(drop_rows[i].class), "help", drop_rows[i].help,
 				"fix", drop_rows[i].fix, "total", json_count(sum.drops[i])));
 	reply_list(r, items, NULL);

@@ -5,11 +5,12 @@
 #include <stdlib.h>
 
 // ---------------------------------------------------------------- events
+#define EVENTS_DEFAULT 1024 // all that are kept
 void get_events(struct admin_request *r)
 {
 	static const struct control_event *found; // borrowed until the next event
 	uint64_t after = (uint64_t)query_integer(r, "after", 0);
-	uint32_t limit = (uint32_t)query_integer(r, "limit", ADMIN_LIMIT_DEFAULT);
+	uint32_t limit = (uint32_t)query_integer(r, "limit", EVENTS_DEFAULT);
 	const char *kind = query_text(r, "kind");
 	struct control *control = r->admin->control;
 	json_t *items = json_array();

@@ -20,6 +20,7 @@ const struct admin_problem_row admin_problem_rows[PROBLEM_MAX] = {
 	[PROBLEM_OWNER] = { "owned-by-other", 409, "The object belongs to another source" },
 	[PROBLEM_ADDRESS_IN_USE] = { "address-in-use", 409,
 		"The address and port belong to another service" },
+	[PROBLEM_CONFLICT] = { "conflict", 409, "The state does not allow it" },
 	[PROBLEM_GONE] = { "list-changed", 410, "The list changed under the continue token" },
 	[PROBLEM_PRECONDITION] = { "precondition-failed", 412, "The object has changed" },
 	[PROBLEM_TOO_LARGE] = { "too-large", 413, "The body is too large" },

@@ -296,8 +296,8 @@ static void request_audit(struct admin_request *r)
 	if (!r->is_changing || r->role == ADMIN_NOBODY || query_flag(r, "dryRun"))
 		return;
 	r->is_changing = false;
-	control_note(r->admin->control, LOG_LEVEL_INFO, "api-change", r->path,
-		"%s %s by %s: %u (%s)", r->method, r->path, r->identity, r->status, r->id);
+	control_note(r->admin->control, LOG_LEVEL_INFO, "api-change", r->path, "%s by %s: %u (%s)",
+		r->method, r->identity, r->status, r->id);
 }
 
 static enum MHD_Result request_answer(struct admin_request *r)

@@ -316,8 +316,9 @@ static const struct admin_field drain[] = {
 	{ .name = "deadline",
 		.type = ADMIN_STRING,
 		.flags = NUL,
-		.format = "duration",
-		.help = "from now; absent = none" },
+		.min = 1,
+		.max = 40,
+		.help = "a duration from now (5m) or a time (RFC 3339, UTC); absent = none" },
 	{ .name = "onDeadline",
 		.type = ADMIN_STRING,
 		.allowed = on_deadline,
@@ -391,7 +392,7 @@ static const struct admin_field worker_list[] = {
 	END,
 };
 static const struct admin_field drop[] = {
-	TEXT("name", "the reason"),
+	TEXT("reason", "its name, as in metrics and explanations"),
 	WORD("class", drop_classes, "what kind of reason"),
 	TEXT("help", "what it means"),
 	TEXT("fix", "what to look at, may be empty"),

@@ -53,6 +53,8 @@ void wait_resume(struct admin_request *r)
 		return; // answered before the handler returned
 	r->suspended = false;
 	MHD_resume_connection(r->mhd);
+	// The library looks at resumed connections only when it is run, and nothing else would run it.
+	event_active(r->connection->server->timer, EV_TIMEOUT, 0);
 }
 
 void wait_abandon_all(struct admin *admin)
