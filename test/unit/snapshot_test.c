@@ -369,6 +369,28 @@ static void test_restore_slot(void **state)
 	bench_fini(&b);
 }
 
+// What the last build used is not given back, however long no other build comes.
+static void test_in_use_stays(void **state)
+{
+	struct bench b;
+	bench_init(&b);
+	bench_put(&b, make_web(2));
+	bench_build(&b);
+	const struct snapshot_listener *l = web(&b);
+	snapshot_registry_release(b.registry, 1);
+	snapshot_registry_release(b.registry, 2);
+	snapshot_registry_reclaim(b.registry, 100);
+	uint16_t slot;
+	uint32_t id;
+	struct address other = VIP(5);
+	assert_int_equal(snapshot_registry_slot(b.registry, &other, &slot), 0);
+	assert_int_not_equal(slot, l->slot);
+	assert_int_equal(
+		snapshot_registry_backend(b.registry, "default/x", "http", &other, 1, &id), 0);
+	assert_true(id != l->members[0] && id != l->members[1]);
+	bench_fini(&b);
+}
+
 #define N_WORLD   24
 #define PASSES    3 // from release to reclaim
 #define NO_NUMBER UINT32_MAX
@@ -853,6 +875,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_own_backend),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_restore_slot),
+		cmocka_unit_test(test_in_use_stays),
 		cmocka_unit_test(test_quarantine_twin),
 		cmocka_unit_test(test_sharing),
 		cmocka_unit_test(test_same_everywhere),
