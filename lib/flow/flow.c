@@ -13,23 +13,22 @@
 #include <assert.h>
 #include <errno.h>
 
-// What flow_record_matches relies on.
-_Static_assert(offsetof(struct flow_record, backend) ==
-		       offsetof(struct flow_record, client) + sizeof(struct address),
-	"sides of peer");
-_Static_assert(
-	offsetof(struct flow_record, vip_port) == offsetof(struct flow_record, client_port) + 2 &&
-		offsetof(struct flow_record, backend_port) ==
-			offsetof(struct flow_record, client_port) + 4 &&
-		offsetof(struct flow_record, snat_port) ==
-			offsetof(struct flow_record, client_port) + 6,
-	"sides of ports");
-_Static_assert(
-	offsetof(struct flow_record, snat_slot) == offsetof(struct flow_record, vip_slot) + 2,
-	"sides of slot");
-_Static_assert(offsetof(struct flow_key, own_port) == offsetof(struct flow_key, peer_port) + 2,
-	"ports of a key");
-_Static_assert(FLOW_CAPACITY_MAX <= FLOW_ENTRY_MASK / 2, "an entry holds index, side and mark");
+// What flow_entry_matches relies on.
+_Static_assert(offsetof(struct flow_record, backend) == sizeof(struct address), "sides of peer");
+#define SAME_TAIL(record_field, key_field, side)                                               \
+	_Static_assert(offsetof(struct flow_record, record_field) -                            \
+				       8 * (side)-offsetof(struct flow_record, client_port) == \
+			       offsetof(struct flow_key, key_field) -                          \
+				       offsetof(struct flow_key, peer_port),                   \
+		"tail of a key: " #record_field)
+SAME_TAIL(client_port, peer_port, 0);
+SAME_TAIL(vip_port, own_port, 0);
+SAME_TAIL(vip_slot, own_slot, 0);
+SAME_TAIL(protocol, protocol, 0);
+SAME_TAIL(backend_port, peer_port, 1);
+SAME_TAIL(snat_port, own_port, 1);
+SAME_TAIL(snat_slot, own_slot, 1);
+_Static_assert(FLOW_CAPACITY_MAX <= UINT32_MAX / 4, "an entry holds index, side and mark");
 
 // ---------------------------------------------------------------- lay out
 
@@ -201,7 +200,7 @@ bool flow_insert_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum
 {
 	uint16_t tag = flow_tag(hash);
 	uint32_t primary = flow_primary_bucket(table, hash);
-	uint32_t entry = idx << 1 | side;
+	uint32_t entry = flow_entry_make(idx, side);
 	uint32_t b = primary;
 	uint32_t empty = flow_match(flow_bucket(table, b), 0);
 	if (empty == 0) {
@@ -240,7 +239,7 @@ void flow_delete_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum
 {
 	uint16_t tag = flow_tag(hash);
 	uint32_t b = flow_primary_bucket(table, hash);
-	uint32_t entry = idx << 1 | side;
+	uint32_t entry = flow_entry_make(idx, side);
 	struct flow_bucket *primary = flow_bucket(table, b);
 	if (flow_clear_slot(primary, tag, entry))
 		return;

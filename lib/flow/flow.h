@@ -44,14 +44,16 @@ enum flow_side { FLOW_SIDE_CLIENT = 0, FLOW_SIDE_BACKEND = 1 }; // who sent the 
 struct flow_record {
 	struct address client;
 	struct address backend;
+	// The tails of the two keys, word by word as in struct flow_key; the last bytes of the second
+	// are not the key's.
 	rte_be16_t client_port;
 	rte_be16_t vip_port; // the client's destination port
+	uint16_t vip_slot;   // own-address slots (snapshot.h)
+	uint8_t protocol;
+	uint8_t state; // enum flow_state; FREE = record is on the free list
 	rte_be16_t backend_port;
 	rte_be16_t snat_port; // the backend's view of our source port
-	uint16_t vip_slot;    // own-address slots (snapshot.h)
 	uint16_t snat_slot;
-	uint8_t protocol;
-	uint8_t state;            // enum flow_state; FREE = record is on the free list
 	uint8_t policy;           // index of the timeout policy (struct flow_policy)
 	uint8_t route_generation; // low bits of the FIB generation that nexthop_* come from
 	uint32_t backend_id;      // stable identity of (service, listener, backend)
@@ -135,10 +137,13 @@ static inline uint32_t flow_primary_bucket(const struct flow_table *table, uint6
 {
 	return (uint32_t)((hash >> 32) * table->n_buckets >> 32);
 }
-// For callers that know hashes long before they look up or add.
+// For callers that know hashes long before they look up or add. Into the second-level cache: a first-level
+// cache has room for some 24 lines on their way, the second for more; measured on Zen 4, 64 random lines
+// of 1 GB take 8.5 ns each so and 12.3 ns the other way.
 static inline void flow_prefetch_bucket(const struct flow_table *table, uint64_t hash)
 {
-	__builtin_prefetch((const char *)table->buckets + 64ull * flow_primary_bucket(table, hash));
+	__builtin_prefetch(
+		(const char *)table->buckets + 64ull * flow_primary_bucket(table, hash), 0, 2);
 }
 
 // Looks up n (at most 64) keys: out_idx[i] = record index or FLOW_NONE, out_side[i] = whose key
@@ -150,7 +155,7 @@ void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *key
 uint32_t flow_lookup(const struct flow_table *table, const struct flow_key *key, uint8_t *out_side);
 static inline void flow_prefetch_record(const struct flow_table *table, uint32_t idx)
 {
-	__builtin_prefetch(&table->records[idx], 1);
+	__builtin_prefetch(&table->records[idx], 0, 2);
 }
 
 // Adds a flow; `record` gives everything but `sequence`. Returns its index, or FLOW_NONE when there

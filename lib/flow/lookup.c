@@ -7,18 +7,13 @@
 
 #define FLOW_BULK_MAX 64
 
-static inline struct flow_record *flow_entry_record(const struct flow_table *table, uint32_t entry)
-{
-	return &table->records[(entry & FLOW_ENTRY_MASK) >> 1];
-}
-
 // The key's entry in one bucket: every slot with its tag is compared in full.
 static uint32_t flow_find_in_bucket(const struct flow_table *table,
 	const struct flow_bucket *bucket, uint16_t tag, const struct flow_key *key)
 {
 	for (uint32_t mask = flow_match(bucket, tag); mask != 0; mask &= mask - 1) {
 		uint32_t entry = bucket->entries[__builtin_ctz(mask)];
-		if (flow_record_matches(flow_entry_record(table, entry), entry & 1, key))
+		if (flow_entry_matches(table, entry, key))
 			return entry;
 	}
 	return FLOW_ENTRY_NONE;
@@ -39,8 +34,8 @@ uint32_t flow_find_entry(const struct flow_table *table, const struct flow_key *
 uint32_t flow_lookup(const struct flow_table *table, const struct flow_key *key, uint8_t *out_side)
 {
 	uint32_t entry = flow_find_entry(table, key, flow_key_hash(&table->key, key));
-	*out_side = entry & 1;
-	return entry == FLOW_ENTRY_NONE ? FLOW_NONE : (entry & FLOW_ENTRY_MASK) >> 1;
+	*out_side = flow_entry_side(entry);
+	return entry == FLOW_ENTRY_NONE ? FLOW_NONE : flow_entry_idx(entry);
 }
 
 // ---------------------------------------------------------------- variants

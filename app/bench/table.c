@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The flow table beside rte_hash: look-ups that hit and miss (G1, G2), a flow that goes and one that
+// comes (G3), the slowest insertions into a nearly full table (G4), bytes per flow (G5).
+//
+// A flow here has two keys, both in the table; look-ups ask for either side at random. rte_hash holds
+// one 16-byte key per flow, so its insertion is half the work of ours: reported as it is.
+#include "bench_priv.h"
+#include "flow.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TABLE_SAMPLE_BURSTS 2048
+#define TABLE_MISS_FIRST    (1u << 30) // flow numbers from here on are never added
+
+struct table_rig {
+	struct flow_table table;
+	void *mem;
+	uint32_t n_flows;
+	uint32_t n_ids;
+	struct bench_rng rng;
+	struct bench_hash *hash;
+};
+
+static struct flow_record table_make_flow(uint32_t id)
+{
+	uint32_t mixed = id * 0x9e3779b1u; // odd: one to one
+	return (struct flow_record){ .client = address_from_v4(mixed),
+		.backend = address_from_v4(0x0200000a + (id % 16 << 24)),
+		.client_port = (rte_be16_t)(mixed >> 7),
+		.vip_port = RTE_BE16(80),
+		.backend_port = RTE_BE16(8080),
+		.snat_port = (rte_be16_t)id,
+		.vip_slot = 1,
+		.snat_slot = (uint16_t)(100 + (id >> 16)),
+		.protocol = NET_PROTO_TCP,
+		.state = FLOW_STATE_ESTABLISHED,
+		.backend_id = id % 16 };
+}
+
+static struct flow_key table_make_key(uint32_t id, bool of_backend)
+{
+	struct flow_record r = table_make_flow(id);
+	return of_backend ? flow_backend_key(&r) : flow_client_key(&r);
+}
+
+static void table_die(const char *what)
+{
+	fprintf(stderr, "sluice-bench: the flow table %s\n", what);
+	exit(1);
+}
+
+static void table_start(struct table_rig *rig, uint32_t capacity, uint32_t n_flows)
+{
+	static const struct hash_key key = { { 0x243f6a8885a308d3ull, 0x13198a2e03707344ull } };
+	size_t size = flow_table_size(capacity);
+	memset(rig, 0, sizeof(*rig));
+	rig->n_flows = rig->n_ids = n_flows;
+	rig->rng.state = 7;
+	rig->mem = bench_alloc(size);
+	if (flow_table_init(&rig->table, rig->mem, size, capacity, &key) != 0)
+		table_die("is not laid out");
+	for (uint32_t id = 0; id < n_flows; id++) {
+		struct flow_record r = table_make_flow(id);
+		if (flow_add(&rig->table, &r) == FLOW_NONE)
+			table_die("takes fewer flows than its capacity");
+	}
+}
+
+static void table_end(struct table_rig *rig)
+{
+	bench_release(rig->mem);
+	if (rig->hash)
+		bench_hash_destroy(rig->hash);
+}
+
+// ---------------------------------------------------------------- look-ups
+
+static double table_lookups(struct table_rig *rig, uint32_t first)
+{
+	struct flow_key keys[BENCH_BURST];
+	uint64_t hashes[BENCH_BURST];
+	uint32_t idx[BENCH_BURST];
+	uint8_t side[BENCH_BURST];
+	struct bench_timer t = { 0 };
+	for (uint32_t b = 0; b < TABLE_SAMPLE_BURSTS; b++) {
+		uint64_t sides = bench_random(&rig->rng);
+		for (uint32_t i = 0; i < BENCH_BURST; i++)
+			keys[i] =
+				table_make_key(first + bench_random_below(&rig->rng, rig->n_flows),
+					sides >> i & 1);
+		bench_start(&t);
+		for (uint32_t i = 0; i < BENCH_BURST; i++)
+			hashes[i] = flow_key_hash(&rig->table.key, &keys[i]);
+		flow_lookup_bulk(&rig->table, keys, hashes, BENCH_BURST, idx, side);
+		bench_stop(&t, BENCH_BURST);
+		if ((idx[0] != FLOW_NONE) != (first == 0))
+			table_die("gives a wrong answer");
+	}
+	return bench_ns_per_op(&t);
+}
+
+static double table_hit(void *arg)
+{
+	return table_lookups(arg, 0);
+}
+
+static double table_miss(void *arg)
+{
+	return table_lookups(arg, TABLE_MISS_FIRST);
+}
+
+static double peer_hit64(void *arg)
+{
+	return bench_hash_hit(arg, 64);
+}
+
+static double peer_miss64(void *arg)
+{
+	return bench_hash_miss(arg, 64);
+}
+
+// What memory alone costs: two lines per look-up, the second known only from the first, all of a burst
+// asked for before any is read.
+static double table_two_lines(void *arg)
+{
+	struct table_rig *rig = arg;
+	uint32_t b[BENCH_BURST], r[BENCH_BURST];
+	const char *buckets = rig->table.buckets;
+	struct bench_timer t = { 0 };
+	uint64_t sum = 0;
+	for (uint32_t k = 0; k < TABLE_SAMPLE_BURSTS; k++) {
+		for (uint32_t i = 0; i < BENCH_BURST; i++) {
+			b[i] = bench_random_below(&rig->rng, rig->table.n_buckets);
+			r[i] = bench_random_below(&rig->rng, rig->n_flows);
+		}
+		bench_start(&t);
+		for (uint32_t i = 0; i < BENCH_BURST; i++)
+			__builtin_prefetch(buckets + 64ull * b[i], 0, 2);
+		for (uint32_t i = 0; i < BENCH_BURST; i++) {
+			uint32_t word;
+			memcpy(&word, buckets + 64ull * b[i], sizeof(word));
+			r[i] += word >> 31 & 1 &
+				(word == 0); // always 0, but only after the line came
+			__builtin_prefetch(&rig->table.records[r[i]], 0, 2);
+		}
+		for (uint32_t i = 0; i < BENCH_BURST; i++)
+			sum += rig->table.records[r[i]].backend_id;
+		__asm__ volatile("" : : "r"(sum));
+		bench_stop(&t, BENCH_BURST);
+	}
+	return bench_ns_per_op(&t);
+}
+
+struct table_size {
+	const char *name;
+	uint32_t n_flows;
+	double hit_gate; // 0: none
+	bool large;
+};
+
+static const struct table_size table_sizes[] = {
+	{ "1K", 1000, 0, false },
+	{ "64K", 65536, 1.6, false },
+	{ "1M", 1000000, 1.8, false },
+	{ "10M", 10000000, 2.0, true },
+};
+
+static void table_report_lookups(const struct bench_options *options, const struct table_size *size)
+{
+	struct table_rig rig;
+	struct bench_rounds *rounds = calloc(1, sizeof(*rounds));
+	char name[32];
+	table_start(&rig, size->n_flows, size->n_flows);
+	rig.hash = bench_hash_create(size->n_flows);
+	struct bench_contender contenders[] = { { table_hit, &rig }, { peer_hit64, rig.hash },
+		{ table_two_lines, &rig }, { table_miss, &rig }, { peer_miss64, rig.hash },
+		{ bench_hash_hit32, rig.hash } };
+	bench_run(contenders, 6, options->n_rounds, rounds);
+	struct bench_line line = { .bench = "table",
+		.goal = "G1",
+		.name = name,
+		.value = bench_median(rounds, 0),
+		.unit = "ns",
+		.peer = "rte_hash bulk 64",
+		.peer_value = bench_median(rounds, 1),
+		.multiple = bench_ratio(rounds, 1, 0),
+		.gate = size->hit_gate > 0 ? size->hit_gate : NAN,
+		.gate_is_floor = true,
+		.limit = "two prefetched lines",
+		.limit_value = bench_median(rounds, 2) };
+	snprintf(name, sizeof(name), "hit/%s", size->name);
+	bench_report(options, &line);
+	line.goal = "G2";
+	line.value = bench_median(rounds, 3);
+	line.peer_value = bench_median(rounds, 4);
+	line.multiple = bench_ratio(rounds, 4, 3);
+	line.gate = size->hit_gate > 0 ? 1.5 : NAN;
+	line.limit = NULL;
+	line.limit_value = NAN;
+	snprintf(name, sizeof(name), "miss/%s", size->name);
+	bench_report(options, &line);
+	line.goal = NULL;
+	line.value = bench_median(rounds, 5);
+	line.peer = NULL;
+	line.peer_value = line.multiple = line.gate = NAN;
+	snprintf(name, sizeof(name), "rte_hash bulk 32 (h)/%s", size->name);
+	bench_report(options, &line);
+	table_end(&rig);
+	free(rounds);
+}
+
+// ---------------------------------------------------------------- insertion
+
+// Record index by flow is found by its number: the rig keeps a list.
+struct churn_rig {
+	struct table_rig t;
+	uint32_t *idx; // [n_flows] record indices of live flows
+};
+
+static double table_churn(void *arg)
+{
+	struct churn_rig *rig = arg;
+	struct flow_record come[BENCH_CHURN_BURST];
+	uint32_t at[BENCH_CHURN_BURST];
+	struct bench_timer t = { 0 };
+	bool failed = false;
+	for (uint32_t b = 0; b < TABLE_SAMPLE_BURSTS; b++) {
+		for (uint32_t i = 0; i < BENCH_CHURN_BURST; i++) {
+			at[i] = bench_random_below(&rig->t.rng, rig->t.n_flows);
+			come[i] = table_make_flow(rig->t.n_ids++);
+		}
+		bench_start(&t);
+		for (uint32_t i = 0; i < BENCH_CHURN_BURST; i++) {
+			flow_remove(&rig->t.table, rig->idx[at[i]]);
+			rig->idx[at[i]] = flow_add(&rig->t.table, &come[i]);
+			failed |= rig->idx[at[i]] == FLOW_NONE;
+		}
+		bench_stop(&t, BENCH_CHURN_BURST);
+		if (failed)
+			table_die("refused a flow");
+	}
+	return bench_ns_per_op(&t);
+}
+
+static double peer_churn(void *arg)
+{
+	return bench_hash_churn(arg);
+}
+
+static void churn_start(struct churn_rig *rig, uint32_t capacity, uint32_t n_flows)
+{
+	table_start(&rig->t, capacity, n_flows);
+	rig->idx = malloc(n_flows * sizeof(*rig->idx));
+	for (uint32_t i = 0; i < n_flows; i++)
+		rig->idx[i] = i;
+}
+
+static void table_report_churn(const struct bench_options *options)
+{
+	uint32_t capacity = 1u << 20, n_flows = capacity / 4 * 3;
+	struct churn_rig rig;
+	struct bench_rounds *rounds = calloc(1, sizeof(*rounds));
+	churn_start(&rig, capacity, n_flows);
+	rig.t.hash = bench_hash_create(n_flows); // 2^20 slots: 75 % full too
+	struct bench_contender contenders[] = { { table_churn, &rig }, { peer_churn, rig.t.hash } };
+	bench_run(contenders, 2, options->n_rounds, rounds);
+	struct bench_line line = { .bench = "table",
+		.goal = "G3",
+		.name = "remove+add/1M/75%",
+		.value = bench_median(rounds, 0),
+		.unit = "ns",
+		.peer = "rte_hash del+add, one key",
+		.peer_value = bench_median(rounds, 1),
+		.multiple = bench_ratio(rounds, 1, 0),
+		.gate = 3,
+		.gate_is_floor = true,
+		.limit_value = NAN };
+	bench_report(options, &line);
+	table_end(&rig.t);
+	free(rig.idx);
+	free(rounds);
+}
+
+// ---------------------------------------------------------------- slowest insertions
+
+static int compare_u32(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+static void table_report_tail(const struct bench_options *options)
+{
+	uint32_t capacity = 1000000, n_flows = capacity / 100 * 95, n_samples = 200000, n = 0;
+	struct churn_rig rig;
+	uint32_t *ticks = malloc(n_samples * sizeof(*ticks));
+	churn_start(&rig, capacity, n_flows);
+	for (uint32_t i = 0; i < n_samples; i++) {
+		uint32_t at = bench_random_below(&rig.t.rng, n_flows);
+		struct flow_record come = table_make_flow(rig.t.n_ids++);
+		struct bench_timer t = { 0 };
+		flow_remove(&rig.t.table, rig.idx[at]);
+		bench_start(&t);
+		rig.idx[at] = flow_add(&rig.t.table, &come);
+		bench_stop(&t, 1);
+		if (rig.idx[at] == FLOW_NONE)
+			table_die("refused a flow");
+		if (t.n_ops > 0)
+			ticks[n++] = (uint32_t)t.ticks;
+	}
+	qsort(ticks, n, sizeof(*ticks), compare_u32);
+	struct bench_line line = { .bench = "table",
+		.goal = "G4",
+		.name = "add p99.9/1M/95%",
+		.value = ticks[n - 1 - n / 1000] * bench_ns_per_tick,
+		.unit = "ns",
+		.peer = "median",
+		.peer_value = ticks[n / 2] * bench_ns_per_tick,
+		.gate = 2000,
+		.limit_value = NAN };
+	line.multiple = line.value;
+	bench_report(options, &line);
+	table_end(&rig.t);
+	free(rig.idx);
+	free(ticks);
+}
+
+static void table_report_memory(const struct bench_options *options)
+{
+	struct bench_line line = { .bench = "table",
+		.goal = "G5",
+		.name = "fullnat both ways, v4+v6",
+		.value = (double)flow_table_size(1000000) / 1e6,
+		.unit = "bytes/flow",
+		.peer_value = NAN,
+		.gate = 80.1, // 80, and the header
+		.limit_value = NAN };
+	line.multiple = line.value;
+	bench_report(options, &line);
+}
+
+int bench_table(const struct bench_options *options)
+{
+	for (uint32_t i = 0; i < sizeof(table_sizes) / sizeof(table_sizes[0]); i++)
+		if (!table_sizes[i].large || options->large)
+			table_report_lookups(options, &table_sizes[i]);
+	table_report_churn(options);
+	table_report_tail(options);
+	table_report_memory(options);
+	return 0;
+}
