@@ -46,8 +46,8 @@ const char *error_format(const struct error *err, uint32_t idx, char *buf, size_
 const char *error_first(const struct error *err, char *buf, size_t len);
 void error_fini(struct error *err);
 
-// Nearest of n candidate words by edit distance (at most 3, and less than half of
-// the word's length), or NULL: "unknown key `cors`, did you mean `cores`?".
+// Nearest of n candidate words by edit distance (at most 3, and at most half of the
+// candidate's length; the first of equals), or NULL: "unknown key `cors`, did you mean `cores`?".
 const char *error_nearest(const char *word, const char *const *candidates, size_t n);
 
 // ---------------------------------------------------------------- log

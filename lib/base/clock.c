@@ -44,12 +44,13 @@ int64_t clock_wall_ms(void)
 
 const char *clock_rfc3339(int64_t wall_ms, char *buf, size_t len)
 {
-	time_t s = (time_t)(wall_ms / 1000);
-	struct tm tm;
+	int ms = (int)((wall_ms % 1000 + 1000) % 1000); // before 1970 too
+	time_t s = (time_t)((wall_ms - ms) / 1000);
+	struct tm tm = { 0 };
 	gmtime_r(&s, &tm);
-	char date[24];
+	char date[48] = "";
 	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(buf, len, "%s.%03dZ", date, (int)(wall_ms % 1000));
+	snprintf(buf, len, "%s.%03dZ", date, ms);
 	return buf;
 }
 

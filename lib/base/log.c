@@ -14,13 +14,40 @@ const char *log_level_name(enum log_level level)
 	return level_names[level];
 }
 
-// Escapes text for a JSON string or a quoted logfmt value.
-static size_t escape(char *out, size_t len, const char *text)
+// Bytes of the well-formed UTF-8 sequence at `text`, or 0.
+static size_t utf8_length(const char *text)
+{
+	const unsigned char *at = (const unsigned char *)text;
+	size_t n = at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
+		(at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+// Makes one line of text that may come from outside, with control characters, or cut in the middle of a character: no line that
+// somebody else made up, no terminal that is told to do something. For JSON quotes are escaped too.
+static size_t escape(char *out, size_t len, const char *text, bool is_json)
 {
 	size_t n = 0;
 	for (; *text && n + 8 < len; text++) {
 		unsigned char c = (unsigned char)*text;
-		if (c == '"' || c == '\\') {
+		if (c >= 0x80) {
+			size_t n_bytes = utf8_length(text);
+			if (n_bytes == 0) {
+				out[n++] = '?';
+				continue;
+			}
+			memcpy(out + n, text, n_bytes);
+			n += n_bytes;
+			text += n_bytes - 1;
+			continue;
+		}
+		if (is_json && (c == '"' || c == '\\')) {
 			out[n++] = '\\';
 			out[n++] = (char)c;
 		} else if (c == '\n') {
@@ -46,7 +73,7 @@ void log_write(const struct log *log, enum log_level level, const char *event, c
 	vsnprintf(message, sizeof(message), fmt, ap);
 	va_end(ap);
 	char safe[1600], when[32], line[2048];
-	escape(safe, sizeof(safe), message);
+	escape(safe, sizeof(safe), message, log->format == LOG_JSON);
 	clock_rfc3339(clock_wall_ms(), when, sizeof(when));
 	int n;
 	if (log->format == LOG_JSON) {
@@ -55,10 +82,10 @@ void log_write(const struct log *log, enum log_level level, const char *event, c
 			when, level_names[level], event, safe);
 	} else if (isatty(log->fd)) {
 		n = snprintf(line, sizeof(line), "%s %-5s %s: %s\n", when + 11, level_names[level],
-			event, message);
+			event, safe);
 	} else {
 		n = snprintf(line, sizeof(line), "<%d>%s %s %s: %s\n", level_priorities[level],
-			when, level_names[level], event, message);
+			when, level_names[level], event, safe);
 	}
 	if (n > (int)sizeof(line) - 1)
 		n = (int)sizeof(line) - 1;
