@@ -199,7 +199,10 @@ static inline uint64_t hash_fold(uint64_t a, uint64_t b)
 static inline uint64_t hash_words3(const struct hash_key *key, uint64_t a, uint64_t b, uint64_t c)
 {
 	uint64_t h = hash_fold(a ^ key->words[0], b ^ key->words[1] ^ 0x9e3779b97f4a7c15ull);
-	return hash_fold(h ^ c ^ key->words[1], key->words[0] ^ 0xd6e8feb86659fd93ull);
+	h = hash_fold(h ^ c ^ key->words[1], key->words[0] ^ 0xd6e8feb86659fd93ull);
+	// Without this last fold c meets one multiplication by a constant of the key: for one key in a hundred, one client's ports
+	// in order fall into rows with 4 to 25 times the variance of chance.
+	return hash_fold(h, 0x9e3779b97f4a7c15ull);
 }
 
 static inline uint64_t flow_key_hash(const struct hash_key *key, const struct flow_key *k)
