@@ -180,19 +180,6 @@ const struct service_listener *service_find_listener(const struct service *s, co
 	return NULL;
 }
 
-uint16_t service_check_target(
-	const struct service *s, const struct service_listener *l, const struct service_backend *b)
-{
-	const struct service_check *check = &s->check;
-	if (check->kind == SERVICE_CHECK_NONE)
-		return 0;
-	if (check->port)
-		return check->port;
-	if (check->port_name[0])
-		return service_backend_find_port(b, check->port_name);
-	return l->protocol == NET_PROTO_TCP ? service_backend_find_port(b, l->name) : 0;
-}
-
 // ---------------------------------------------------------------- order
 int service_compare_name(
 	const char *a_namespace, const char *a_name, const char *b_namespace, const char *b_name)

@@ -137,11 +137,6 @@ struct prefix *service_add_source_range(struct service *s);
 // Port of a backend for a listener name; 0: it does not serve that listener.
 uint16_t service_backend_find_port(const struct service_backend *b, const char *listener);
 const struct service_listener *service_find_listener(const struct service *s, const char *name);
-// Where to probe backend `b` of listener `l`: the check's port, the backend's port of the check's port name, or the
-// backend's own port. 0: no probe (kind none; a UDP listener whose check names no port, since a TCP connect to a UDP port
-// proves nothing; no port of that name).
-uint16_t service_check_target(
-	const struct service *s, const struct service_listener *l, const struct service_backend *b);
 // Sorts what has no order (addresses, backends, ports, ranges) and fills in what a default means (port_max 0, path ""),
 // so that equal services compare equal.
 void service_normalise(struct service *s);

@@ -206,31 +206,13 @@ static void test_normalise(void **state)
 	service_destroy(reference);
 }
 
-static void test_check_target(void **state)
+static void test_find(void **state)
 {
 	struct service *s = make_web();
-	add_listener(s, "admin", NET_PROTO_TCP, 9000);
-	struct service_backend_port *p = service_backend_add_port(&s->backends[0]);
-	strcpy(p->listener, "dns");
-	p->port = 5353;
-	p = service_backend_add_port(&s->backends[0]);
-	strcpy(p->listener, "admin");
-	p->port = 9001;
-	const struct service_backend *b = &s->backends[0];
-	const struct service_listener *http = service_find_listener(s, "http");
-	const struct service_listener *dns = service_find_listener(s, "dns");
+	assert_int_equal(service_backend_find_port(&s->backends[0], "http"), 8080);
+	assert_int_equal(service_backend_find_port(&s->backends[0], "dns"), 0);
+	assert_ptr_equal(service_find_listener(s, "dns"), &s->listeners[1]);
 	assert_null(service_find_listener(s, "no"));
-	assert_int_equal(service_check_target(s, http, b), 8080);
-	assert_int_equal(service_check_target(s, dns, b), 0); // no TCP connect to a UDP port
-	strcpy(s->check.port_name, "admin");
-	assert_int_equal(service_check_target(s, http, b), 9001);
-	assert_int_equal(service_check_target(s, dns, b), 9001);
-	assert_int_equal(service_check_target(s, dns, &s->backends[1]), 0);
-	s->check.port_name[0] = 0;
-	s->check.port = 7000;
-	assert_int_equal(service_check_target(s, dns, b), 7000);
-	s->check.kind = SERVICE_CHECK_NONE;
-	assert_int_equal(service_check_target(s, dns, b), 0);
 	service_destroy(s);
 }
 
@@ -875,7 +857,7 @@ int main(void)
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_clone_and_equal),
 		cmocka_unit_test(test_normalise),
-		cmocka_unit_test(test_check_target),
+		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_validate_accepts),
 		cmocka_unit_test(test_validate_refuses),
 		cmocka_unit_test(test_validate_lists_all),
