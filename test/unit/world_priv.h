@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+// A small world for tests of the whole data path: a few workers with tables of their own over one snapshot, one port, one
+// default gateway per family, virtual time. Used by the pipeline's unit test and its fuzzer.
+#include <stdio.h>
+
+#include "pipeline.h"
+#include "snapshot_build.h"
+
+#define REQUIRE(claim)                                                                      \
+	do {                                                                                \
+		if (!(claim)) {                                                             \
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
+			abort();                                                            \
+		}                                                                           \
+	} while (0)
+
+#define WORKERS  2
+#define BACKENDS 6
+
+struct world {
+	struct service_store *store;
+	struct snapshot_registry *registry;
+	struct snapshot *snapshot;
+	struct nexthop_fib *fib;
+	struct nexthop_entry entries[4];
+	struct pipeline *workers; // WORKERS of them
+	struct counters *counters;
+	void *memory[WORKERS][3];
+	struct address snat[2];
+	uint64_t generation;
+	uint32_t capacity;
+	uint64_t now_ns;
+};
+
+static inline struct address address_of(const char *text)
+{
+	struct address a;
+	REQUIRE((address_parse(text, &a)) == 0);
+	return a;
+}
+
+static inline struct service *web_service(uint32_t mask)
+{
+	struct service_defaults d = service_defaults_builtin();
+	struct service *s = service_create(&d);
+	snprintf(s->namespace, sizeof(s->namespace), "default");
+	snprintf(s->name, sizeof(s->name), "web");
+	s->owner = SERVICE_OWNER_FILE;
+	*service_add_address(s) = address_of("203.0.113.10");
+	*service_add_address(s) = address_of("2001:db8:1::10");
+	struct service_listener *l = service_add_listener(s);
+	*l = (struct service_listener){
+		.name = "http", .protocol = NET_PROTO_TCP, .port = 80, .port_max = 80
+	};
+	l = service_add_listener(s);
+	*l = (struct service_listener){
+		.name = "dns", .protocol = NET_PROTO_UDP, .port = 53, .port_max = 53
+	};
+	for (uint32_t i = 0; i < BACKENDS * 2; i++) {
+		if (!(mask & 1u << (i % BACKENDS)))
+			continue;
+		struct service_backend *b = service_add_backend(s);
+		char text[64];
+		snprintf(text, sizeof(text), i < BACKENDS ? "10.9.0.%u" : "2001:db8:9::%u",
+			i % BACKENDS + 2);
+		b->address = address_of(text);
+		b->weight = 100;
+		b->conditions = (struct service_conditions){ .ready = true, .serving = true };
+		struct service_backend_port *p = service_backend_add_port(b);
+		*p = (struct service_backend_port){ .listener = "http", .port = 8080 };
+		p = service_backend_add_port(b);
+		*p = (struct service_backend_port){ .listener = "dns", .port = 5353 };
+	}
+	return s;
+}
+
+static inline void world_publish(struct world *w, uint32_t mask)
+{
+	struct error err = { 0 };
+	struct service *s = web_service(mask);
+	uint32_t n_changed;
+	REQUIRE((service_store_replace_owner(
+			w->store, SERVICE_OWNER_FILE, &s, 1, &n_changed, &err)) == 0);
+	service_destroy(s);
+	struct snapshot *built = NULL;
+	struct snapshot_input input = { .store = w->store,
+		.registry = w->registry,
+		.snat = w->snat,
+		.n_snat = 2,
+		.fib = w->fib,
+		.generation = ++w->generation,
+		.previous = w->snapshot };
+	REQUIRE((snapshot_build(&input, &built, &err)) == 0);
+	snapshot_destroy(w->snapshot);
+	w->snapshot = built;
+	for (int i = 0; i < WORKERS; i++)
+		w->workers[i].snapshot = built;
+	error_fini(&err);
+}
+
+static inline void worker_init(struct world *w, uint16_t idx, struct snat_config *config)
+{
+	struct pipeline *p = &w->workers[idx];
+	struct hash_key key = { { 11, 12 } };
+	size_t flow_bytes = flow_table_size(w->capacity),
+	       snat_bytes = (snat_size(config, idx) + 63) & ~63ul;
+	w->memory[idx][0] = aligned_alloc(64, (flow_bytes + 63) & ~63ul);
+	w->memory[idx][1] = aligned_alloc(64, snat_bytes);
+	w->memory[idx][2] = calloc(4096, sizeof(struct pipeline_backend_counters));
+	pipeline_init(p);
+	REQUIRE((flow_table_init(&p->flows, w->memory[idx][0], flow_bytes, w->capacity, &key)) ==
+		0);
+	REQUIRE((snat_init(w->memory[idx][1], snat_bytes, config, idx, &p->snat)) == 0);
+	p->worker_idx = idx;
+	p->n_workers = WORKERS;
+	p->snat_port_min = config->port_min;
+	p->snat_port_max = config->port_max;
+	p->nexthops = (struct nexthop_table){ w->entries, 4 };
+	p->counters = &w->counters[idx];
+	p->backend_counters = w->memory[idx][2];
+	p->n_backend_counters = 4096;
+	p->ports[0] = (struct pipeline_port){
+		.mac = { { 2, 0, 0, 0, 0, 2 } }, .mtu = 1500, .present = true
+	};
+}
+
+static inline void world_init(
+	struct world *w, uint32_t capacity, uint16_t port_min, uint16_t port_max)
+{
+	memset(w, 0, sizeof(*w));
+	w->capacity = capacity;
+	w->now_ns = 1000 * CLOCK_S;
+	w->store = service_store_create();
+	w->registry = snapshot_registry_create();
+	w->workers = aligned_alloc(64, (sizeof(struct pipeline) * WORKERS + 63) & ~63ul);
+	memset(w->workers, 0, sizeof(struct pipeline) * WORKERS);
+	w->counters = aligned_alloc(64, sizeof(struct counters) * WORKERS);
+	memset(w->counters, 0, sizeof(struct counters) * WORKERS);
+	w->snat[0] = address_of("192.0.2.1");
+	w->snat[1] = address_of("2001:db8::1");
+	struct nexthop_table table = { w->entries, 4 };
+	struct mac mac = { { 2, 0, 0, 0, 0, 1 } };
+	nexthop_store(&table, 0, &mac, 0, NEXTHOP_VALID);
+	struct nexthop_route routes[2] = { { .prefix = { address_from_v4(0), 0 } },
+		{ .nexthop = 0 } };
+	w->fib = nexthop_fib_create(routes, 2, 1);
+	struct snat_config *config = calloc(1, sizeof(*config));
+	config->n_addresses = 2;
+	config->port_min = port_min;
+	config->port_max = port_max;
+	config->n_workers = WORKERS;
+	for (uint32_t i = 0; i < 2; i++) {
+		config->addresses[i] = w->snat[i];
+		REQUIRE((snapshot_registry_slot(w->registry, &w->snat[i], &config->slots[i])) == 0);
+	}
+	for (uint16_t i = 0; i < WORKERS; i++)
+		worker_init(w, i, config);
+	free(config);
+	world_publish(w, (1u << BACKENDS) - 1);
+}
+
+static inline void world_fini(struct world *w)
+{
+	for (int i = 0; i < WORKERS; i++)
+		for (int k = 0; k < 3; k++)
+			free(w->memory[i][k]);
+	snapshot_destroy(w->snapshot);
+	snapshot_registry_destroy(w->registry);
+	service_store_destroy(w->store);
+	nexthop_fib_destroy(w->fib);
+	free(w->workers);
+	free(w->counters);
+}
