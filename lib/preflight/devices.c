@@ -145,7 +145,8 @@ static void vdev_parse(const char *device, struct device_name *out)
 		out->netdev[0] = 0;
 }
 
-void device_name_parse(const struct preflight_run *run, const char *device, struct device_name *out)
+void preflight_device_parse(
+	const struct preflight_run *run, const char *device, struct device_name *out)
 {
 	char head[64];
 	memset(out, 0, sizeof(*out));

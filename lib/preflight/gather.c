@@ -450,7 +450,7 @@ void preflight_gather(struct preflight_input *input, struct preflight_port *port
 	gather_addresses(input, addresses);
 	for (uint32_t i = 0; i < n_ports; i++) {
 		struct device_name device;
-		device_name_parse(&run, ports[i].device, &device);
+		preflight_device_parse(&run, ports[i].device, &device);
 		memcpy(netdevs[i], device.netdev, sizeof(netdevs[i]));
 		if (device.netdev[0])
 			gather_peer(&ports[i], device.netdev);

@@ -34,13 +34,13 @@ void check_permissions(struct preflight_run *run)
 		text_append(missing, sizeof(missing), " CAP_IPC_LOCK");
 	TEXT(object, "uid %u", input->uid);
 	if (missing[0] == 0) {
-		finding_add(run, PREFLIGHT_OK, object, "may open devices, packet sockets and twins",
-			NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, object,
+			"may open devices, packet sockets and twins", NULL);
 		return;
 	}
 	TEXT(cause, "running as uid %u without%s: ports, twins and neighbours cannot be set up",
 		input->uid, missing);
-	finding_add(run, PREFLIGHT_ERROR, object, cause,
+	preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 		"run as root (sudo), or give the service unit AmbientCapabilities=CAP_NET_ADMIN "
 		"CAP_NET_RAW CAP_IPC_LOCK");
 }
@@ -125,7 +125,7 @@ void check_running(struct preflight_run *run)
 	TEXT(object, "socket %s", path);
 	int32_t pid = running_pid(run);
 	if (pid == 0) {
-		finding_add(run, PREFLIGHT_OK, object,
+		preflight_finding_add(run, PREFLIGHT_OK, object,
 			run->input->starting ? "free" : "no sluiced is running", NULL);
 		return;
 	}
@@ -136,14 +136,14 @@ void check_running(struct preflight_run *run)
 		TEXT(cause, "a process that this user may not see is serving here");
 	}
 	if (!run->input->starting)
-		finding_add(run, PREFLIGHT_OK, object, cause, NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, object, cause, NULL);
 	else if (pid > 0)
-		finding_add(run, PREFLIGHT_ERROR, object, cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 			"kill %d (stop it), or give this one another admin.socket, state_dir and "
 			"other ports",
 			pid);
 	else
-		finding_add(run, PREFLIGHT_ERROR, object, cause, "ss -xlp src %s", path);
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause, "ss -xlp src %s", path);
 }
 
 // ---------------------------------------------------------------- limits
@@ -171,7 +171,7 @@ static bool pins_memory(const struct preflight_run *run)
 {
 	struct device_name device;
 	for (uint32_t i = 0; i < run->input->n_ports; i++) {
-		device_name_parse(run, run->input->ports[i].device, &device);
+		preflight_device_parse(run, run->input->ports[i].device, &device);
 		if (device.kind == DEVICE_PCI || strstr(device.driver, "af_xdp") != NULL)
 			return true;
 	}
@@ -189,24 +189,24 @@ void check_limits(struct preflight_run *run)
 	if (nofile < NOFILE_MIN) {
 		TEXT(cause, "hard limit of open files is %" PRIu64 ", %d are needed", nofile,
 			NOFILE_MIN);
-		finding_add(run, PREFLIGHT_ERROR, "RLIMIT_NOFILE", cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, "RLIMIT_NOFILE", cause,
 			"ulimit -Hn 65536 (as root), or LimitNOFILE=65536 in the service unit");
 	}
 	if (memlock < need && pins_memory(run) &&
 		!has_capability(run->input, CAPABILITY_IPC_LOCK)) {
 		TEXT(cause, "%" PRIu64 " bytes may be locked, %" PRIu64 " are needed", memlock,
 			need);
-		finding_add(run, PREFLIGHT_ERROR, "RLIMIT_MEMLOCK", cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, "RLIMIT_MEMLOCK", cause,
 			"ulimit -l unlimited, or LimitMEMLOCK=infinity in the service unit");
 	}
 	if (file_max < FILE_MAX_MIN) {
 		TEXT(cause, "the whole machine may open %" PRId64 " files, %d are needed", file_max,
 			FILE_MAX_MIN);
-		finding_add(run, PREFLIGHT_ERROR, "fs.file-max", cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, "fs.file-max", cause,
 			"sysctl -w fs.file-max=1048576");
 	}
 	if (run->report->n_error == before)
-		finding_add(
+		preflight_finding_add(
 			run, PREFLIGHT_OK, "limits", "open files and locked memory suffice", NULL);
 }
 
@@ -223,7 +223,7 @@ static void check_core_list(
 	cpu_set_format(online, range, sizeof(range));
 	if (cpu_set_parse(list, &wanted) != 0) {
 		TEXT(cause, "not a list of cores 0..%d such as \"2-5,8\"", PREFLIGHT_CPUS_MAX - 1);
-		finding_add(run, PREFLIGHT_ERROR, object, cause, "%s = \"auto\"", what);
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause, "%s = \"auto\"", what);
 		return;
 	}
 	for (uint32_t cpu = 0; cpu < PREFLIGHT_CPUS_MAX; cpu++) {
@@ -231,17 +231,17 @@ static void check_core_list(
 			continue;
 		if (root_exists(run, "/sys/devices/system/cpu/cpu%u", cpu)) {
 			TEXT(cause, "core %u is offline (online: %s)", cpu, range);
-			finding_add(run, PREFLIGHT_ERROR, object, cause,
+			preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 				"echo 1 > /sys/devices/system/cpu/cpu%u/online", cpu);
 		} else {
 			TEXT(cause, "core %u not in %s", cpu, range);
-			finding_add(run, PREFLIGHT_ERROR, object, cause,
+			preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 				"set %s to cores of %s, or \"auto\"", what, range);
 		}
 		return;
 	}
 	TEXT(cause, "online (of %s)", range);
-	finding_add(run, PREFLIGHT_OK, object, cause, NULL);
+	preflight_finding_add(run, PREFLIGHT_OK, object, cause, NULL);
 }
 
 void check_cores(struct preflight_run *run)
@@ -249,7 +249,7 @@ void check_cores(struct preflight_run *run)
 	struct cpu_set online;
 	uint32_t before = run->report->n_items;
 	if (!cpu_set_read(run, &online, "/sys/devices/system/cpu/online")) {
-		finding_add(run, PREFLIGHT_WARN, "cores",
+		preflight_finding_add(run, PREFLIGHT_WARN, "cores",
 			"/sys/devices/system/cpu/online cannot be read",
 			"mount -t sysfs sysfs /sys");
 		return;
@@ -257,7 +257,7 @@ void check_cores(struct preflight_run *run)
 	check_core_list(run, "workers.cores", run->input->cores, &online);
 	check_core_list(run, "workers.control_core", run->input->control_core, &online);
 	if (run->report->n_items == before)
-		finding_add(run, PREFLIGHT_OK, "workers.cores", "auto", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "workers.cores", "auto", NULL);
 }
 
 static int port_node(const struct preflight_run *run, const struct device_name *device)
@@ -275,7 +275,7 @@ static void check_numa_port(
 	char object[128], cause[320], path[128], list[128], far[128];
 	struct cpu_set remote = { 0 };
 	bool any = false;
-	device_name_parse(run, port->device, &device);
+	preflight_device_parse(run, port->device, &device);
 	int node = port_node(run, &device);
 	if (node < 0)
 		return;
@@ -291,7 +291,7 @@ static void check_numa_port(
 	TEXT(cause,
 		"%s is on node %d, worker cores %s are not: each packet crosses between sockets",
 		port->name, node, cpu_set_format(&remote, far, sizeof(far)));
-	finding_add(run, PREFLIGHT_WARN, port_object(port, object, sizeof(object)), cause,
+	preflight_finding_add(run, PREFLIGHT_WARN, port_object(port, object, sizeof(object)), cause,
 		"set workers.cores to cores of %s (or \"auto\", which picks among them)",
 		cpu_set_format(&local, list, sizeof(list)));
 }
@@ -301,13 +301,14 @@ void check_numa(struct preflight_run *run)
 	struct cpu_set cores;
 	uint32_t before = run->report->n_warn;
 	if (!worker_cores(run, &cores)) {
-		finding_add(run, PREFLIGHT_OK, "placement", "cores are chosen by node", NULL);
+		preflight_finding_add(
+			run, PREFLIGHT_OK, "placement", "cores are chosen by node", NULL);
 		return;
 	}
 	for (uint32_t i = 0; i < run->input->n_ports; i++)
 		check_numa_port(run, &run->input->ports[i], &cores);
 	if (run->report->n_warn == before)
-		finding_add(
+		preflight_finding_add(
 			run, PREFLIGHT_OK, "placement", "ports and worker cores share nodes", NULL);
 }
 
@@ -332,7 +333,7 @@ static void tune_governor(struct preflight_run *run, const struct cpu_set *cores
 		return;
 	cpu_set_format(&slow, list, sizeof(list));
 	TEXT(cause, "governor=%s on cores %s: a worker waits for its clock to rise", last, list);
-	finding_add(run, PREFLIGHT_WARN, "governor", cause,
+	preflight_finding_add(run, PREFLIGHT_WARN, "governor", cause,
 		"cpupower -c %s frequency-set -g performance", list);
 }
 
@@ -355,7 +356,7 @@ static void tune_siblings(struct preflight_run *run, const struct cpu_set *cores
 			continue;
 		cpu_set_format(&shared, list, sizeof(list));
 		TEXT(cause, "worker cores %s are threads of one core and share it", list);
-		finding_add(run, PREFLIGHT_WARN, "SMT", cause,
+		preflight_finding_add(run, PREFLIGHT_WARN, "SMT", cause,
 			"set workers.cores to one thread of each core");
 		return;
 	}
@@ -377,7 +378,7 @@ static void tune_isolation(struct preflight_run *run, const struct cpu_set *core
 	cpu_set_format(cores, wanted, sizeof(wanted));
 	TEXT(cause, "worker cores %s are not isolated: other tasks may stop them for milliseconds",
 		list);
-	finding_add(run, PREFLIGHT_WARN, "isolcpus", cause,
+	preflight_finding_add(run, PREFLIGHT_WARN, "isolcpus", cause,
 		"boot with isolcpus=%s nohz_full=%s rcu_nocbs=%s", wanted, wanted, wanted);
 }
 
@@ -399,12 +400,12 @@ static void tune_machine(struct preflight_run *run)
 	bool irqbalance = false;
 	if (root_read(run, text, sizeof(text), "/sys/kernel/mm/transparent_hugepage/enabled") > 0 &&
 		strstr(text, "[always]") != NULL)
-		finding_add(run, PREFLIGHT_WARN, "transparent_hugepage",
+		preflight_finding_add(run, PREFLIGHT_WARN, "transparent_hugepage",
 			"set to always: the kernel may stop a worker while it collapses pages",
 			"echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
 	root_each(run, "/proc", find_irqbalance, &irqbalance);
 	if (irqbalance)
-		finding_add(run, PREFLIGHT_WARN, "irqbalance",
+		preflight_finding_add(run, PREFLIGHT_WARN, "irqbalance",
 			"running: it may move interrupts onto worker cores",
 			"systemctl disable --now irqbalance");
 }
@@ -425,7 +426,7 @@ static void tune_idle_states(struct preflight_run *run, const struct cpu_set *co
 				"core %u may enter an idle state that takes %" PRId64
 				" us to leave",
 				cpu, latency);
-			finding_add(
+			preflight_finding_add(
 				run, PREFLIGHT_WARN, "C-states", cause, "cpupower idle-set -D 50");
 			return;
 		}
@@ -439,7 +440,7 @@ void check_tuning(struct preflight_run *run)
 	bool hardware = false;
 	for (uint32_t i = 0; i < run->input->n_ports; i++) {
 		struct device_name device;
-		device_name_parse(run, run->input->ports[i].device, &device);
+		preflight_device_parse(run, run->input->ports[i].device, &device);
 		hardware |= device.pci[0] != 0;
 	}
 	bool chosen = worker_cores(run, &cores);
@@ -455,6 +456,6 @@ void check_tuning(struct preflight_run *run)
 	if (hardware)
 		tune_machine(run);
 	if (run->report->n_warn == before)
-		finding_add(run, PREFLIGHT_OK, "tuning",
+		preflight_finding_add(run, PREFLIGHT_OK, "tuning",
 			hardware ? "nothing to say" : "virtual ports only", NULL);
 }

@@ -64,13 +64,14 @@ void check_hugetlbfs(struct preflight_run *run)
 	struct pages pages = pages_count(run, PAGES);
 	char cause[256];
 	if (hugetlbfs_is_mounted(run)) {
-		finding_add(run, PREFLIGHT_OK, "hugetlbfs", "mounted", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "hugetlbfs", "mounted", NULL);
 	} else if (!run->input->hugetlbfs_required) {
-		finding_add(run, PREFLIGHT_OK, "hugetlbfs", "not mounted, not needed", NULL);
+		preflight_finding_add(
+			run, PREFLIGHT_OK, "hugetlbfs", "not mounted, not needed", NULL);
 	} else {
 		TEXT(cause, "%" PRIu64 " x %" PRIu64 " kB reserved but hugetlbfs is not mounted",
 			pages.page_kb ? pages.total_kb / pages.page_kb : 0, pages.page_kb);
-		finding_add(run, PREFLIGHT_ERROR, "hugetlbfs", cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, "hugetlbfs", cause,
 			"mkdir -p /dev/hugepages && mount -t hugetlbfs hugetlbfs /dev/hugepages");
 	}
 }
@@ -126,7 +127,7 @@ static void huge_short(
 	append_holder(run, cause, sizeof(cause));
 	if (severity == PREFLIGHT_WARN)
 		text_append(cause, sizeof(cause), "; ordinary memory is used instead");
-	finding_add(run, severity, object, cause,
+	preflight_finding_add(run, severity, object, cause,
 		"echo %" PRIu64 " > %s/hugepages-%" PRIu64
 		"kB/nr_hugepages (permanent: vm.nr_hugepages in /etc/sysctl.d/sluice.conf)",
 		wanted, pages->dir, page_kb);
@@ -138,7 +139,7 @@ static uint64_t port_nodes(const struct preflight_run *run)
 	uint64_t nodes = 0;
 	for (uint32_t i = 0; i < run->input->n_ports; i++) {
 		struct device_name device;
-		device_name_parse(run, run->input->ports[i].device, &device);
+		preflight_device_parse(run, run->input->ports[i].device, &device);
 		if (device.pci[0] == 0)
 			continue;
 		int64_t node =
@@ -169,16 +170,17 @@ void check_hugepages(struct preflight_run *run)
 	struct pages pages = pages_count(run, PAGES);
 	char cause[128];
 	if (!input->hugepages) {
-		finding_add(run, PREFLIGHT_OK, "huge pages", "switched off", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "huge pages", "switched off", NULL);
 		return;
 	}
 	if (pages.total_kb == 0 && !input->hugepages_required) {
-		finding_add(run, PREFLIGHT_OK, "huge pages",
+		preflight_finding_add(run, PREFLIGHT_OK, "huge pages",
 			"none reserved: ordinary memory is used", NULL);
 		return;
 	}
 	if (!input->starting && input->running_pid > 0) {
-		finding_add(run, PREFLIGHT_OK, "huge pages", "in use by the running sluiced", NULL);
+		preflight_finding_add(
+			run, PREFLIGHT_OK, "huge pages", "in use by the running sluiced", NULL);
 		return;
 	}
 	for (uint32_t node = 0; node < 64; node++)
@@ -190,7 +192,7 @@ void check_hugepages(struct preflight_run *run)
 		return;
 	TEXT(cause, "%" PRIu64 " MB free, %" PRIu64 " MB needed", pages.free_kb >> 10,
 		need_kb >> 10);
-	finding_add(run, PREFLIGHT_OK, "huge pages", cause, NULL);
+	preflight_finding_add(run, PREFLIGHT_OK, "huge pages", cause, NULL);
 }
 
 void check_memory(struct preflight_run *run)
@@ -203,7 +205,7 @@ void check_memory(struct preflight_run *run)
 	if (root_read(run, text, sizeof(text), "/proc/meminfo") > 0)
 		row = strstr(text, "MemAvailable:");
 	if (row == NULL || sscanf(row + 13, "%" SCNu64, &available_kb) != 1) {
-		finding_add(run, PREFLIGHT_OK, "memory", "not known", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "memory", "not known", NULL);
 		return;
 	}
 	// Huge pages are not part of MemAvailable: where they serve, only small tables remain.
@@ -213,9 +215,9 @@ void check_memory(struct preflight_run *run)
 	TEXT(cause, "%" PRIu64 " MB available, %" PRIu64 " MB needed", available_kb >> 10,
 		need_kb >> 10);
 	if (available_kb >= need_kb || (!input->starting && input->running_pid > 0))
-		finding_add(run, PREFLIGHT_OK, "memory", cause, NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "memory", cause, NULL);
 	else
-		finding_add(run, PREFLIGHT_ERROR, "memory", cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, "memory", cause,
 			"set memory.size or flows.capacity lower, or free memory (ps -eo "
 			"rss,pid,comm --sort -rss | head)");
 }

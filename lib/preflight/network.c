@@ -21,20 +21,20 @@ static void check_twin(struct preflight_run *run, const struct preflight_port *p
 	const char *twin = twin_name(port);
 	struct device_name device;
 	char object[64], cause[256];
-	device_name_parse(run, port->device, &device);
+	preflight_device_parse(run, port->device, &device);
 	TEXT(object, "twin %s of port %s", twin, port->name);
 	if (strlen(twin) > IFNAME_MAX || strchr(twin, '/') != NULL || twin[0] == 0) {
 		TEXT(cause, "not a name for an interface (1 to %d characters, no /)", IFNAME_MAX);
-		finding_add(
+		preflight_finding_add(
 			run, PREFLIGHT_ERROR, object, cause, "set ports[].twin to a shorter name");
 	} else if (strcmp(twin, device.netdev) == 0) {
-		finding_add(run, PREFLIGHT_ERROR, object,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object,
 			"the twin has the name of the interface that the port takes",
 			"set ports[].twin to another name");
 	} else if (root_exists(run, "/sys/class/net/%s", twin) &&
 		   (root_number(run, 0, "/sys/class/net/%s/tun_flags", twin) & 2) == 0) {
 		TEXT(cause, "an interface %s exists and is no TAP", twin);
-		finding_add(run, PREFLIGHT_ERROR, object, cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 			"set ports[].twin to another name, or ip link del %s", twin);
 	}
 }
@@ -43,12 +43,13 @@ void check_tun(struct preflight_run *run)
 {
 	uint32_t before = run->report->n_error;
 	if (!root_exists(run, "/dev/net/tun"))
-		finding_add(run, PREFLIGHT_ERROR, "/dev/net/tun", "missing: twins cannot be made",
+		preflight_finding_add(run, PREFLIGHT_ERROR, "/dev/net/tun",
+			"missing: twins cannot be made",
 			"modprobe tun; mkdir -p /dev/net; mknod /dev/net/tun c 10 200");
 	for (uint32_t i = 0; i < run->input->n_ports; i++)
 		check_twin(run, &run->input->ports[i]);
 	if (run->report->n_error == before)
-		finding_add(
+		preflight_finding_add(
 			run, PREFLIGHT_OK, "twins", "/dev/net/tun is there, names are free", NULL);
 }
 
@@ -80,7 +81,7 @@ static void vdev_check_file(struct preflight_run *run, const char *object,
 	if (root_exists(run, "%s", path))
 		return;
 	TEXT(cause, "%s names %s, which does not exist", file->key, path);
-	finding_add(run, PREFLIGHT_ERROR, object, cause,
+	preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 		file->is_made ? "mkdir -p %s" : "ls -l %s (start its server first)", path);
 }
 
@@ -88,19 +89,19 @@ static void check_vdev_port(struct preflight_run *run, const struct preflight_po
 {
 	struct device_name device;
 	char object[320], cause[256];
-	device_name_parse(run, port->device, &device);
+	preflight_device_parse(run, port->device, &device);
 	if (device.kind != DEVICE_VDEV)
 		return;
 	port_object(port, object, sizeof(object));
 	bool by_path = strstr(device.driver, "vhost") != NULL;
 	bool needs_iface = strstr(device.driver, "af_packet") || strstr(device.driver, "af_xdp");
 	if (needs_iface && device.netdev[0] == 0) {
-		finding_add(run, PREFLIGHT_ERROR, object, "names no interface",
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, "names no interface",
 			"set ports[].device = \"%s0,iface=INTERFACE\"", device.driver);
 	} else if (!by_path && device.netdev[0] &&
 		   !root_exists(run, "/sys/class/net/%s", device.netdev)) {
 		TEXT(cause, "iface %s does not exist in this namespace", device.netdev);
-		finding_add(run, PREFLIGHT_ERROR, object, cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 			"ip -br link (and start in the namespace that has it: ip netns exec NAME "
 			"...)");
 	}
@@ -114,7 +115,8 @@ void check_vdev(struct preflight_run *run)
 	for (uint32_t i = 0; i < run->input->n_ports; i++)
 		check_vdev_port(run, &run->input->ports[i]);
 	if (run->report->n_error == before)
-		finding_add(run, PREFLIGHT_OK, "virtual devices", "what they name is there", NULL);
+		preflight_finding_add(
+			run, PREFLIGHT_OK, "virtual devices", "what they name is there", NULL);
 }
 
 // ---------------------------------------------------------------- MTU, checksums, guard
@@ -126,7 +128,7 @@ void check_mtu(struct preflight_run *run)
 		const struct preflight_port *port = &run->input->ports[i];
 		struct device_name device;
 		char object[320], cause[256];
-		device_name_parse(run, port->device, &device);
+		preflight_device_parse(run, port->device, &device);
 		int64_t wanted = port->mtu ? port->mtu : 1500;
 		if (device.netdev[0] == 0)
 			continue;
@@ -135,11 +137,13 @@ void check_mtu(struct preflight_run *run)
 			continue;
 		TEXT(cause, "%s has MTU %d, the port %d: longer frames are lost without a word",
 			device.netdev, (int)mtu, (int)wanted);
-		finding_add(run, PREFLIGHT_WARN, port_object(port, object, sizeof(object)), cause,
+		preflight_finding_add(run, PREFLIGHT_WARN,
+			port_object(port, object, sizeof(object)), cause,
 			"ip link set %s mtu %d (and its far end)", device.netdev, (int)wanted);
 	}
 	if (run->report->n_warn == before)
-		finding_add(run, PREFLIGHT_OK, "MTU", "interfaces carry what ports may send", NULL);
+		preflight_finding_add(
+			run, PREFLIGHT_OK, "MTU", "interfaces carry what ports may send", NULL);
 }
 
 void check_partial_checksum(struct preflight_run *run)
@@ -155,12 +159,13 @@ void check_partial_checksum(struct preflight_run *run)
 			"veth peer %s%s%s leaves checksums to an offload that is not there: TCP "
 			"and UDP are dropped",
 			port->peer, ns[0] ? " in namespace " : "", ns);
-		finding_add(run, PREFLIGHT_WARN, port_object(port, object, sizeof(object)), cause,
+		preflight_finding_add(run, PREFLIGHT_WARN,
+			port_object(port, object, sizeof(object)), cause,
 			"%s%s%sethtool -K %s tx off", ns[0] ? "ip netns exec " : "", ns,
 			ns[0] ? " " : "", port->peer);
 	}
 	if (run->report->n_warn == before)
-		finding_add(run, PREFLIGHT_OK, "checksums",
+		preflight_finding_add(run, PREFLIGHT_OK, "checksums",
 			"no veth peer is known to leave them out", NULL);
 }
 
@@ -190,7 +195,7 @@ void check_twin_guard(struct preflight_run *run)
 		const struct preflight_port *port = &run->input->ports[i];
 		struct device_name device;
 		char object[320], cause[256];
-		device_name_parse(run, port->device, &device);
+		preflight_device_parse(run, port->device, &device);
 		if (strstr(device.driver, "af_packet") == NULL || device.netdev[0] == 0 ||
 			!root_exists(run, "/sys/class/net/%s", device.netdev) ||
 			port->ingress_drop == PREFLIGHT_YES || kernel_is_silent(run, device.netdev))
@@ -200,13 +205,14 @@ void check_twin_guard(struct preflight_run *run)
 			"ports "
 			"a second time beside twin %s",
 			device.netdev, twin_name(port));
-		finding_add(run, PREFLIGHT_WARN, port_object(port, object, sizeof(object)), cause,
+		preflight_finding_add(run, PREFLIGHT_WARN,
+			port_object(port, object, sizeof(object)), cause,
 			"nft add table netdev sluice && nft 'add chain netdev sluice %s { type "
 			"filter hook ingress device \"%s\" priority -500; policy drop; }'",
 			device.netdev, device.netdev);
 	}
 	if (run->report->n_warn == before)
-		finding_add(
+		preflight_finding_add(
 			run, PREFLIGHT_OK, "twin guard", "the kernel answers on twins only", NULL);
 }
 
@@ -282,12 +288,13 @@ void check_snat_ports(struct preflight_run *run)
 			"also an address of the host (%s), whose own sockets may use port %u of "
 			"%u-%u",
 			own->ifname, port, first, last);
-		finding_add(run, PREFLIGHT_ERROR, object, cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 			"sysctl -w net.ipv4.ip_local_reserved_ports=%u-%u (or an address of its "
 			"own "
 			"for SNAT)",
 			first, last);
 	}
 	if (run->report->n_error == before)
-		finding_add(run, PREFLIGHT_OK, "snat.ports", "clear of the host's own", NULL);
+		preflight_finding_add(
+			run, PREFLIGHT_OK, "snat.ports", "clear of the host's own", NULL);
 }

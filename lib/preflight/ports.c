@@ -68,33 +68,33 @@ static void port_missing(struct preflight_run *run, const struct preflight_port 
 {
 	struct device_name device;
 	char object[320], cause[512], list[320];
-	device_name_parse(run, port->device, &device);
+	preflight_device_parse(run, port->device, &device);
 	port_object(port, object, sizeof(object));
 	if (device.kind == DEVICE_UNKNOWN) {
 		TEXT(cause, "neither a PCI address, ifname:INTERFACE nor a virtual device net_*");
-		finding_add(run, PREFLIGHT_ERROR, object, cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 			"set ports[].device, for example \"0000:3b:00.0\", \"ifname:ens1f0\" or "
 			"\"net_af_packet0,iface=veth0\"");
 	} else if (device.kind == DEVICE_PCI && !pci_exists(run, &device)) {
 		TEXT(cause, "no such PCI device; network devices here: %s",
 			list_pci(run, list, sizeof(list)));
-		finding_add(run, PREFLIGHT_ERROR, object, cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 			"set ports[].device to one of them (lspci -Dnn | grep -i ethernet)");
 	} else if (device.kind == DEVICE_IFNAME &&
 		   !root_exists(run, "/sys/class/net/%s", device.netdev)) {
 		TEXT(cause, "no interface %s in this namespace; there are: %s", device.netdev,
 			list_netdevs(run, list, sizeof(list)));
-		finding_add(run, PREFLIGHT_ERROR, object, cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 			"set ports[].device to one of them (ip -br link)");
 	} else if (device.kind != DEVICE_VDEV) {
-		finding_add(run, PREFLIGHT_OK, object, "there", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, object, "there", NULL);
 	}
 }
 
 void check_port_missing(struct preflight_run *run)
 {
 	if (run->input->n_ports == 0)
-		finding_add(run, PREFLIGHT_OK, "ports", "none configured", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "ports", "none configured", NULL);
 	for (uint32_t i = 0; i < run->input->n_ports; i++)
 		port_missing(run, &run->input->ports[i]);
 }
@@ -119,7 +119,7 @@ static void port_pmd(struct preflight_run *run, const struct preflight_port *por
 	struct device_name device;
 	char object[320], cause[256], package[96], what[64];
 	const char *pmd = NULL;
-	device_name_parse(run, port->device, &device);
+	preflight_device_parse(run, port->device, &device);
 	port_object(port, object, sizeof(object));
 	if (device.kind == DEVICE_VDEV) {
 		pmd = vdev_pmd(device.driver);
@@ -132,7 +132,7 @@ static void port_pmd(struct preflight_run *run, const struct preflight_port *por
 		TEXT(what, "%04x:%04x", vendor, id);
 		if (pmd == NULL) {
 			TEXT(cause, "%s: no driver of DPDK is known for it", what);
-			finding_add(run, PREFLIGHT_WARN, object, cause,
+			preflight_finding_add(run, PREFLIGHT_WARN, object, cause,
 				"dpdk-pmdinfo.py -r $(which sluiced), or a NIC of the list at "
 				"core.dpdk.org/supported/nics");
 			return;
@@ -142,11 +142,11 @@ static void port_pmd(struct preflight_run *run, const struct preflight_port *por
 	}
 	if (pmd == NULL || pmd_is_installed(run, pmd)) {
 		TEXT(cause, "%s is served by net_%s", what, pmd ? pmd : "?");
-		finding_add(run, PREFLIGHT_OK, object, cause, NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, object, cause, NULL);
 		return;
 	}
 	TEXT(cause, "%s needs net_%s, which is not installed", what, pmd);
-	finding_add(run, PREFLIGHT_ERROR, object, cause, "apt-get install %s",
+	preflight_finding_add(run, PREFLIGHT_ERROR, object, cause, "apt-get install %s",
 		pmd_package(run, pmd, package, sizeof(package)));
 }
 
@@ -156,7 +156,7 @@ void check_pmd(struct preflight_run *run)
 	for (uint32_t i = 0; i < run->input->n_ports; i++)
 		port_pmd(run, &run->input->ports[i]);
 	if (run->report->n_items == before)
-		finding_add(run, PREFLIGHT_OK, "drivers", "none needed", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "drivers", "none needed", NULL);
 }
 
 // ---------------------------------------------------------------- whose is the device
@@ -293,24 +293,24 @@ static void port_driver_pci(
 	char driver[64], cause[320];
 	if (!root_link(run, driver, sizeof(driver), 0, "/sys/bus/pci/devices/%s/driver",
 		    device->pci)) {
-		finding_add(run, PREFLIGHT_ERROR, object, "bound to no driver",
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, "bound to no driver",
 			"driverctl set-override %s vfio-pci", device->pci);
 		return;
 	}
 	struct netdev_search netdev = pci_netdevs(run, device->pci);
 	if (driver_is_userspace(driver) || (pci_is_bifurcated(driver) && netdev.burden == NULL)) {
 		TEXT(cause, "on %s", driver);
-		finding_add(run, PREFLIGHT_OK, object, cause, NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, object, cause, NULL);
 		return;
 	}
 	TEXT(cause, "on %s as %s", driver, netdev.name[0] ? netdev.name : "no interface");
 	if (netdev.burden != NULL) {
 		text_append(cause, sizeof(cause), "; %s: refused", netdev.burden);
-		finding_add(run, PREFLIGHT_ERROR, object, cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 			"choose another port, or move that traffic first (ip route show default)");
 		return;
 	}
-	finding_add(run, PREFLIGHT_ERROR, object, cause,
+	preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 		"driverctl set-override %s vfio-pci (back: driverctl unset-override %s)",
 		device->pci, device->pci);
 }
@@ -319,7 +319,7 @@ static void port_driver(struct preflight_run *run, const struct preflight_port *
 {
 	struct device_name device;
 	char object[320], cause[256];
-	device_name_parse(run, port->device, &device);
+	preflight_device_parse(run, port->device, &device);
 	port_object(port, object, sizeof(object));
 	if (pci_exists(run, &device)) {
 		port_driver_pci(run, object, &device);
@@ -330,11 +330,11 @@ static void port_driver(struct preflight_run *run, const struct preflight_port *
 	// A virtual port takes frames away from the kernel too.
 	const char *burden = netdev_burden(run, device.netdev);
 	if (burden == NULL) {
-		finding_add(run, PREFLIGHT_OK, object, "free to be taken", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, object, "free to be taken", NULL);
 		return;
 	}
 	TEXT(cause, "%s: %s: refused", device.netdev, burden);
-	finding_add(run, PREFLIGHT_ERROR, object, cause,
+	preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 		"choose another interface, or move that traffic first (ip route show default)");
 }
 
@@ -344,7 +344,8 @@ void check_port_driver(struct preflight_run *run)
 	for (uint32_t i = 0; i < run->input->n_ports; i++)
 		port_driver(run, &run->input->ports[i]);
 	if (run->report->n_items == before)
-		finding_add(run, PREFLIGHT_OK, "ports", "no device of the machine is taken", NULL);
+		preflight_finding_add(
+			run, PREFLIGHT_OK, "ports", "no device of the machine is taken", NULL);
 }
 
 // ---------------------------------------------------------------- vfio and IOMMU
@@ -360,7 +361,7 @@ static bool wants_vfio(
 	const struct preflight_run *run, const struct preflight_port *port, struct device_name *out)
 {
 	char driver[64] = "";
-	device_name_parse(run, port->device, out);
+	preflight_device_parse(run, port->device, out);
 	if (!pci_exists(run, out))
 		return false;
 	root_link(run, driver, sizeof(driver), 0, "/sys/bus/pci/devices/%s/driver", out->pci);
@@ -379,12 +380,12 @@ static void iommu_missing(struct preflight_run *run, const char *object)
 	if (root_read(run, unsafe, sizeof(unsafe),
 		    "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode") > 0 &&
 		unsafe[0] == 'Y') {
-		finding_add(run, PREFLIGHT_WARN, object,
+		preflight_finding_add(run, PREFLIGHT_WARN, object,
 			"vfio runs without an IOMMU (unsafe): the device can write all of memory",
 			"boot with %s=on iommu=pt", is_amd ? "amd_iommu" : "intel_iommu");
 		return;
 	}
-	finding_add(run, PREFLIGHT_ERROR, object,
+	preflight_finding_add(run, PREFLIGHT_ERROR, object,
 		asked ? "the kernel was told to use an IOMMU but found none: firmware has it off"
 		      : "no IOMMU: the kernel was booted without one, or the machine has none",
 		asked ? "switch VT-d or AMD-Vi on in the firmware; in a virtual machine without "
@@ -410,19 +411,19 @@ void check_iommu_off(struct preflight_run *run)
 			port_object(&run->input->ports[i], object, sizeof(object));
 	}
 	if (n_wanted == 0) {
-		finding_add(run, PREFLIGHT_OK, "vfio", "not needed", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "vfio", "not needed", NULL);
 		return;
 	}
 	if (!root_exists(run, "/sys/bus/pci/drivers/vfio-pci")) {
-		finding_add(run, PREFLIGHT_ERROR, object, "the driver vfio-pci is not loaded",
-			"modprobe vfio-pci");
+		preflight_finding_add(run, PREFLIGHT_ERROR, object,
+			"the driver vfio-pci is not loaded", "modprobe vfio-pci");
 		return;
 	}
 	root_each(run, "/sys/kernel/iommu_groups", count_entry, &n_groups);
 	if (n_groups == 0)
 		iommu_missing(run, object);
 	else
-		finding_add(run, PREFLIGHT_OK, "vfio", "loaded, IOMMU in use", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "vfio", "loaded, IOMMU in use", NULL);
 }
 
 struct group_search {
@@ -465,10 +466,10 @@ void check_iommu_group(struct preflight_run *run)
 		port_object(&run->input->ports[i], object, sizeof(object));
 		TEXT(cause, "group %s also holds %s on %s: vfio cannot take one of them alone",
 			group, search.other, search.driver);
-		finding_add(run, PREFLIGHT_ERROR, object, cause,
+		preflight_finding_add(run, PREFLIGHT_ERROR, object, cause,
 			"driverctl set-override %s vfio-pci (both), or use a slot with ACS",
 			search.other);
 	}
 	if (run->report->n_items == before)
-		finding_add(run, PREFLIGHT_OK, "IOMMU groups", "not shared", NULL);
+		preflight_finding_add(run, PREFLIGHT_OK, "IOMMU groups", "not shared", NULL);
 }

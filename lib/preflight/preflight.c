@@ -64,8 +64,8 @@ static void text_clean(char *text)
 			*text = ' ';
 }
 
-void finding_add(struct preflight_run *run, enum preflight_severity severity, const char *object,
-	const char *cause, const char *command_fmt, ...)
+void preflight_finding_add(struct preflight_run *run, enum preflight_severity severity,
+	const char *object, const char *cause, const char *command_fmt, ...)
 {
 	struct preflight_report *report = run->report;
 	if (array_grow(report->items, report->n_items, report->cap) != 0) {

@@ -19,8 +19,9 @@ struct preflight_run {
 };
 
 // ---- findings
-void finding_add(struct preflight_run *run, enum preflight_severity severity, const char *object,
-	const char *cause, const char *command_fmt, ...) __attribute__((format(printf, 5, 6)));
+void preflight_finding_add(struct preflight_run *run, enum preflight_severity severity,
+	const char *object, const char *cause, const char *command_fmt, ...)
+	__attribute__((format(printf, 5, 6)));
 // printf into a static-size buffer of the caller and return it: for causes put together in place.
 const char *text_format(char *buf, size_t len, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -72,7 +73,7 @@ struct device_name {
 	char driver[64]; // "net_af_packet" for a vdev
 	char args[256];  // of the vdev, after the first comma
 };
-void device_name_parse(
+void preflight_device_parse(
 	const struct preflight_run *run, const char *device, struct device_name *out);
 // Value of `key` among comma separated args: false when it is not there.
 bool device_arg(const char *args, const char *key, char *buf, size_t len);
