@@ -363,8 +363,10 @@ static int start_dataplane(struct daemon *d, struct error *err)
 		device->flow_bytes_per_worker = dataplane_worker_bytes(config);
 		rc = device_start(device, &d->log, &d->device, err);
 	}
-	if (rc == 0)
+	if (rc == 0) {
+		config->snat.n_workers = (uint16_t)device_n_workers(d->device);
 		rc = dataplane_create(d->device, config, &d->log, &d->dataplane, err);
+	}
 	if (rc == 0)
 		rc = control_attach(d->control, d->device, d->dataplane, err);
 	if (rc == 0)
