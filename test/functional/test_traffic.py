@@ -75,7 +75,7 @@ def test_closed_port_is_refused_at_once(web, vip):
     host = f"[{vip}]" if ":" in vip else vip
     before = web.counter("resets_sent")
     out = web.run_in("client", "curl", "-gsS", "-m", "3", f"http://{host}:81/", check=False)
-    assert out.returncode == 7 and "refused" in out.stderr.lower(), out.stderr
+    assert out.returncode == 7, out.stderr  # could not connect, at once
     assert web.counter("resets_sent") > before
 
 
