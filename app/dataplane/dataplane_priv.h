@@ -21,8 +21,8 @@
 #define TX_BATCH         128
 #define TX_TRIES         3
 #define SOURCES_MAX      (DEVICE_PORTS_MAX * 4)
-#define RING_RESTEER     1024
-#define RING_HANDOVER    512
+#define RING_RESTEER     2048 // rides out a worker that lost its CPU for a slice of 4 ms
+#define RING_HANDOVER    2048
 #define RING_INJECT      512
 #define RING_MAIL        64
 #define RING_WANTED      1024

@@ -20,8 +20,8 @@
 #include <rte_mbuf.h>
 
 #define CACHE 256
-#define IN_FLIGHT \
-	4096 // of one worker: wait list 1024, punt rings 1024, re-steer and hand-over rings, bursts
+// Of one worker: wait list 1024, punt rings 1024, re-steer and hand-over rings 2048 each, bursts.
+#define IN_FLIGHT       8192
 #define AF_XDP_BUFFERS  8192 // umem of one queue: fill ring and completion ring of the driver
 #define CONTROL_BUFFERS 2047
 #define ROOM_MIN        2176u
