@@ -75,8 +75,8 @@ static void add_counters(json_t *object, const struct counters *live)
 static json_t *worker_json(struct admin_request *r, uint32_t idx)
 {
 	const struct dataplane *dp = control_dataplane(r->admin->control);
-	struct dataplane_worker_info w = { 0 };
-	dataplane_worker_info(dp, idx, &w);
+	struct dataplane_worker_state w = { 0 };
+	dataplane_worker_state(dp, idx, &w);
 	double busy = idx < DEVICE_WORKERS_MAX ? r->admin->workers[idx].busy_ratio : 0;
 	json_t *worker = json_pack("{s:o, s:i, s:i, s:b, s:f, s:o, s:o, s:o, s:o, s:s}", "name",
 		json_sprintf("w%u", idx), "cpu", (int)w.cpu, "numa", w.numa, "sleeping", w.sleeping,
@@ -128,10 +128,10 @@ void sampler_tick(evutil_socket_t fd, short events, void *arg)
 	struct counters sum = { 0 };
 	uint32_t n_workers = dataplane_n_workers(dp);
 	for (uint32_t i = 0; i < n_workers && i < DEVICE_WORKERS_MAX; i++) {
-		struct dataplane_worker_info w = { 0 };
+		struct dataplane_worker_state w = { 0 };
 		struct admin_worker_sample *last = &admin->workers[i];
 		counters_accumulate(&sum, dataplane_counters(dp, i));
-		dataplane_worker_info(dp, i, &w);
+		dataplane_worker_state(dp, i, &w);
 		uint64_t total = w.total_cycles - last->total_cycles;
 		uint64_t busy = w.busy_cycles - last->busy_cycles;
 		double ratio = total ? (double)busy / (double)total : 0;

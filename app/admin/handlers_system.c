@@ -113,8 +113,8 @@ static uint64_t count_flows(const struct control *control)
 	const struct dataplane *dp = control_dataplane(control);
 	uint64_t n = 0;
 	for (uint32_t i = 0; dp && i < dataplane_n_workers(dp); i++) {
-		struct dataplane_worker_info w = { 0 };
-		dataplane_worker_info(dp, i, &w);
+		struct dataplane_worker_state w = { 0 };
+		dataplane_worker_state(dp, i, &w);
 		n += w.n_flows;
 	}
 	return n;

@@ -152,8 +152,8 @@ static void worker_gauge(
 	char labels[32];
 	family(p, name, "gauge", help);
 	for (uint32_t i = 0; i < dataplane_n_workers(dp) && i < DEVICE_WORKERS_MAX; i++) {
-		struct dataplane_worker_info w = { 0 };
-		dataplane_worker_info(dp, i, &w);
+		struct dataplane_worker_state w = { 0 };
+		dataplane_worker_state(dp, i, &w);
 		snprintf(labels, sizeof(labels), "worker=\"w%u\"", i);
 		const double values[] = { w.n_flows, w.flow_capacity,
 			p->admin->workers[i].busy_ratio, w.sleeping,
@@ -168,8 +168,8 @@ static void worker_cycles(struct page *p)
 	char labels[64];
 	family(p, "sluice_worker_cycles", "counter", "TSC cycles of workers, on packets and not.");
 	for (uint32_t i = 0; i < dataplane_n_workers(dp); i++) {
-		struct dataplane_worker_info w = { 0 };
-		dataplane_worker_info(dp, i, &w);
+		struct dataplane_worker_state w = { 0 };
+		dataplane_worker_state(dp, i, &w);
 		snprintf(labels, sizeof(labels), "worker=\"w%u\",state=\"busy\"", i);
 		sample_count(p, labels, w.busy_cycles);
 		snprintf(labels, sizeof(labels), "worker=\"w%u\",state=\"idle\"", i);

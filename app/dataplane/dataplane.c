@@ -258,11 +258,11 @@ void dataplane_port_counters(
 	}
 }
 
-void dataplane_worker_info(
-	const struct dataplane *dp, uint32_t worker_idx, struct dataplane_worker_info *out)
+void dataplane_worker_state(
+	const struct dataplane *dp, uint32_t worker_idx, struct dataplane_worker_state *out)
 {
 	const struct worker *w = dp->workers[worker_idx];
-	*out = (struct dataplane_worker_info){
+	*out = (struct dataplane_worker_state){
 		.cpu = w->cpu,
 		.numa = w->numa,
 		.heartbeat = relaxed(&w->counters.values[COUNTER_POLLS]),

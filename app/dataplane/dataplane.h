@@ -56,7 +56,7 @@ struct dataplane_port_counters {
 };
 void dataplane_port_counters(const struct dataplane *dp, uint32_t port_idx,
 	struct dataplane_port_counters *out); // sum over workers
-struct dataplane_worker_info {
+struct dataplane_worker_state {
 	uint16_t cpu;
 	int numa;
 	uint64_t heartbeat; // loop iterations
@@ -68,8 +68,8 @@ struct dataplane_worker_info {
 	const char *variant; // look-up in use
 	bool sleeping;
 };
-void dataplane_worker_info(
-	const struct dataplane *dp, uint32_t worker_idx, struct dataplane_worker_info *out);
+void dataplane_worker_state(
+	const struct dataplane *dp, uint32_t worker_idx, struct dataplane_worker_state *out);
 
 // ---- mailbox and replies [control]: bounded work done by a worker between bursts
 enum dataplane_request_kind {

@@ -395,10 +395,10 @@ void dataplane_port_counters(
 		.tx_bytes = UINT64_MAX };
 }
 
-void dataplane_worker_info(
-	const struct dataplane *dp, uint32_t worker_idx, struct dataplane_worker_info *out)
+void dataplane_worker_state(
+	const struct dataplane *dp, uint32_t worker_idx, struct dataplane_worker_state *out)
 {
-	*out = (struct dataplane_worker_info){ .cpu = (uint16_t)worker_idx,
+	*out = (struct dataplane_worker_state){ .cpu = (uint16_t)worker_idx,
 		.numa = -1,
 		.heartbeat = 12345,
 		.busy_cycles = 30,
