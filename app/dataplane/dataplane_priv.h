@@ -131,6 +131,9 @@ struct worker {
 	uint32_t dirty;   // ports with a batch, by bit
 	bool posted;      // something for control since the last look
 	uint64_t turns;
+	uint64_t window_ns; // of the rate that says how quiet it is
+	uint64_t window_received;
+	uint64_t window_packets;
 	uint64_t last_packet_ns;
 	uint64_t now_tsc;
 	uint32_t empty_turns;    // since the last packet, saturating

@@ -5,6 +5,9 @@
 // Adaptive: a millisecond of polling after the last packet, then sleeps of 1/256 of the silence so far, from 50 us to
 // 2 ms. A sleeper is thus late by at most 0.4 % of the gap between packets, and after half a second of silence costs 2 to 3 % of
 // a core. Any packet starts over. A bell ends a sleep at once.
+// Health probes and ARP of a port without clients are packets too, a hundred a second in short bursts: below QUIET_PACKETS
+// a second a burst gets a shorter watch (QUIET_SPIN_NS, then short sleeps for QUIET_WATCH_NS), then whole sleeps. Measured with 6
+// backends probed every second: 12 % of a core without this rule, under 4 % with it.
 #include "dataplane_priv.h"
 
 #include <linux/futex.h>
@@ -15,13 +18,17 @@
 #include <rte_cycles.h>
 #include <rte_pause.h>
 
-#define SPIN_NS       (1 * CLOCK_MS)
-#define SLEEP_MIN_NS  (50 * CLOCK_US)
-#define SLEEP_MAX_NS  (2 * CLOCK_MS)
-#define SLEEP_WAIT_NS (200 * CLOCK_US) // while packets wait for a next hop
-#define SLEEP_SHARE   256
-#define EMPTY_TURNS   16 // before a sleep of fixed length
-#define TIMER_SLACK   1000ul
+#define SPIN_NS         (1 * CLOCK_MS)
+#define SLEEP_MIN_NS    (50 * CLOCK_US)
+#define SLEEP_MAX_NS    (2 * CLOCK_MS)
+#define SLEEP_WAIT_NS   (200 * CLOCK_US) // while packets wait for a next hop
+#define SLEEP_SHARE     256
+#define QUIET_WINDOW_NS (500 * CLOCK_MS)
+#define QUIET_PACKETS   500 // in a window
+#define QUIET_SPIN_NS   (50 * CLOCK_US)
+#define QUIET_WATCH_NS  (600 * CLOCK_US)
+#define EMPTY_TURNS     16 // before a sleep of fixed length
+#define TIMER_SLACK     1000ul
 
 // ---------------------------------------------------------------- bell
 
@@ -52,6 +59,32 @@ static void idle_sleep(struct worker *w, uint64_t sleep_ns)
 	counters_add(&w->counters, COUNTER_SLEEPS, 1);
 }
 
+// Few packets in the last whole window?
+static bool is_quiet(struct worker *w)
+{
+	uint64_t now = w->pipeline.now_ns;
+	if (now - w->window_ns >= QUIET_WINDOW_NS) {
+		uint64_t received = w->counters.values[COUNTER_RECEIVED];
+		w->window_packets = received - w->window_received;
+		w->window_received = received;
+		w->window_ns = now;
+	}
+	return w->window_packets < QUIET_PACKETS;
+}
+
+// How long to sleep after `silent_ns` without a packet; 0: not yet.
+static uint64_t sleep_length(struct worker *w, uint64_t silent_ns)
+{
+	bool quiet = is_quiet(w);
+	if (silent_ns < (quiet ? QUIET_SPIN_NS : SPIN_NS))
+		return 0;
+	if (quiet)
+		return silent_ns < QUIET_WATCH_NS ? SLEEP_MIN_NS : SLEEP_MAX_NS;
+	uint64_t sleep_ns = silent_ns / SLEEP_SHARE;
+	sleep_ns = sleep_ns < SLEEP_MIN_NS ? SLEEP_MIN_NS : sleep_ns;
+	return sleep_ns > SLEEP_MAX_NS ? SLEEP_MAX_NS : sleep_ns;
+}
+
 void idle_turn(struct worker *w)
 {
 	if (w->dp->idle == DEVICE_IDLE_POLL || w->mail != NULL)
@@ -62,14 +95,11 @@ void idle_turn(struct worker *w)
 			return;
 		sleep_ns = w->dp->sleep_ns;
 	} else {
-		uint64_t silent_ns = w->pipeline.now_ns - w->last_packet_ns;
-		if (silent_ns < SPIN_NS) {
+		sleep_ns = sleep_length(w, w->pipeline.now_ns - w->last_packet_ns);
+		if (sleep_ns == 0) {
 			rte_pause();
 			return;
 		}
-		sleep_ns = silent_ns / SLEEP_SHARE;
-		sleep_ns = sleep_ns < SLEEP_MIN_NS ? SLEEP_MIN_NS : sleep_ns;
-		sleep_ns = sleep_ns > SLEEP_MAX_NS ? SLEEP_MAX_NS : sleep_ns;
 	}
 	if (w->waiting.n_packets > 0 && sleep_ns > SLEEP_WAIT_NS)
 		sleep_ns = SLEEP_WAIT_NS;

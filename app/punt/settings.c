@@ -21,13 +21,13 @@ static const struct twin_setting {
 	// Follow a silent change of a neighbour's MAC: confirmed for 0.15 to 0.45 s, probed at once
 	// when used after that, twice by its MAC, then once by broadcast, which finds a new MAC
 	// before the old one is given up (measured: 0.2 to 0.7 s, none failed in between).
-	{ "ipv4/neigh/%s/base_reachable_time_ms", "300", false },
+	{ "ipv4/neigh/%s/base_reachable_time_ms", "1500", false },
 	{ "ipv4/neigh/%s/delay_first_probe_time", "0", false },
 	{ "ipv4/neigh/%s/retrans_time_ms", "100", false },
 	{ "ipv4/neigh/%s/ucast_solicit", "2", false },
 	{ "ipv4/neigh/%s/mcast_resolicit", "1", false },
 	{ "ipv4/neigh/%s/locktime", "0", false },
-	{ "ipv6/neigh/%s/base_reachable_time_ms", "300", false },
+	{ "ipv6/neigh/%s/base_reachable_time_ms", "1500", false },
 	{ "ipv6/neigh/%s/delay_first_probe_time", "0", false },
 	{ "ipv6/neigh/%s/retrans_time_ms", "100", false },
 	{ "ipv6/neigh/%s/ucast_solicit", "2", false },

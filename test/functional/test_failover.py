@@ -59,7 +59,7 @@ def test_killed_backend(make_rig):
 
 def test_silent_backend(make_rig):
     rig = make_rig()
-    rules = "table netdev mute { chain c { type filter hook ingress device eth0 priority 0; policy drop; } }\n"
+    rules = "table netdev mute {\n chain c { type filter hook ingress device eth0 priority 0; policy drop; }\n}\n"
     noticed_s, result = break_and_watch(
         rig, lambda: rig.run_in("b1", "nft", "-f", "-", text_in=rules),
         lambda: rig.run_in("b1", "nft", "delete", "table", "netdev", "mute"))
