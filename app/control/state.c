@@ -16,11 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STATE_VERSION  1
-#define STATE_RETRY_NS (10 * CLOCK_S)
-#define STATE_FILE_MAX (256u << 20)
-#define SERVICES_FILE  "services.json"
-#define OVERLAYS_FILE  "overlays.json"
+#define STATE_VERSION   1
+#define STATE_RETRY_NS  (10 * CLOCK_S)
+#define STATE_FILE_MAX  (256u << 20)
+#define SERVICES_FILE   "services.json"
+#define OVERLAYS_FILE   "overlays.json"
+#define STATE_PROMPT_NS (20 * CLOCK_MS)
 
 static void state_path(
 	const struct control *c, const char *name, const char *suffix, char out[PATH_MAX])
@@ -156,7 +157,10 @@ void control_state_dirty(struct control *c, bool services, bool overlays)
 	if ((!services && !overlays) || evtimer_pending(c->state_timer, NULL))
 		return;
 	uint64_t rested_ns = control_now_ns(c) - c->state_end_ns;
-	if (c->state_end_ns == 0 || rested_ns >= 9 * c->state_cost_ns)
+	// Kept before it is acknowledged, as long as that is quick; a store so large that writing it takes longer is written
+	// for a tenth of the time at most.
+	if (c->state_end_ns == 0 || c->state_cost_ns < STATE_PROMPT_NS ||
+		rested_ns >= 9 * c->state_cost_ns)
 		control_state_flush(c);
 	else
 		control_arm(c->state_timer, 9 * c->state_cost_ns - rested_ns);
