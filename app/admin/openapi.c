@@ -24,6 +24,9 @@ static json_t *words(const char *const *list)
 
 static json_t *format_schema(const char *format)
 {
+	if (format && strcmp(format, "address") == 0)
+		return json_pack("{s:[{s:s,s:s},{s:s,s:s}]}", "anyOf", "type", "string", "format",
+			"ipv4", "type", "string", "format", "ipv6");
 	json_t *schema = json_pack("{s:s}", "type", "string");
 	if (format == NULL)
 		return schema;
@@ -33,9 +36,6 @@ static json_t *format_schema(const char *format)
 		json_object_set_new(schema, "pattern", json_string(NAME_PATTERN));
 	else if (strcmp(format, "date-time") == 0)
 		json_object_set_new(schema, "format", json_string("date-time"));
-	else if (strcmp(format, "address") == 0)
-		return json_pack("{s:[{s:s,s:s},{s:s,s:s}]}", "anyOf", "type", "string", "format",
-			"ipv4", "type", "string", "format", "ipv6");
 	else
 		json_object_set_new(schema, "x-format", json_string(format));
 	return schema;
