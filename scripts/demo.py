@@ -104,7 +104,7 @@ def print_result(result):
 
 
 def print_next(rig):
-    ctl = f"{rig.program('sluicectl')} --server unix:{rig.socket}"
+    ctl = f"{rig.program('sluicectl')} --server {rig.socket}"
     print(f"""
 Now try (as root):
   {ctl} status

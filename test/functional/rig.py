@@ -341,7 +341,7 @@ class Rig:
         return self.get("/api/v1/services")["metadata"]["generation"]
 
     def ctl(self, *args, check=True):
-        return self.run_in("lb", self.program("sluicectl"), "--server", f"unix:{self.socket}", *args, check=check)
+        return self.run_in("lb", self.program("sluicectl"), "--server", self.socket, *args, check=check)
 
     # ------------------------------------------------------------ load
     def load_start(self, *args):

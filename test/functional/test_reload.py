@@ -45,7 +45,7 @@ def test_editing_one_service_leaves_the_other_alone(make_rig):
 
 
 def test_broken_file_changes_nothing(web):
-    digest, generation = web.get("/api/v1/digest"), web.generation()
+    digest, generation = web.get("/api/v1/digest")["digest"], web.generation()
     good = json.dumps({"apiVersion": "v1", "kind": "List", "items": rigs.web_items(3)}, indent=1)
     broken = [good[:-30], good.replace('"TCP"', '"TPC"'), good.replace("8080", "80800"), good + good, "[", "",
               good.replace("192.0.2.12", "127.0.0.1"), good.replace('"kind": "Service"', '"kind": "Servise"'),
@@ -56,7 +56,7 @@ def test_broken_file_changes_nothing(web):
             f.write(text)
         web.daemon.send_signal(signal.SIGHUP)
         rigs.wait_for("the refusal", lambda: refused_reloads(web) > refused)
-        assert web.generation() == generation and web.get("/api/v1/digest") == digest
+        assert web.generation() == generation and web.get("/api/v1/digest")["digest"] == digest
     result = web.load("requests", rigs.VIP4, "80", "100", "8")
     assert result["failed"] == 0
     web.write_services(rigs.web_items(3))
@@ -74,7 +74,7 @@ def test_ten_thousand_mutations_of_a_body(web):
                  "backends": [{"address": "192.0.2.11", "ports": {"h": 8080}, "weight": 100}]}})
     connection = rigs.UnixConnection(web.socket)
     refused = accepted = 0
-    digest = web.get("/api/v1/digest")
+    digest = web.get("/api/v1/digest")["digest"]
     for _ in range(10000):
         text = bytearray(base.encode())
         for _ in range(rng.randint(1, 4)):
@@ -99,7 +99,7 @@ def test_ten_thousand_mutations_of_a_body(web):
             accepted += 1
     connection.close()
     assert refused > 5000, (refused, accepted)
-    assert web.get("/api/v1/digest") == digest
+    assert web.get("/api/v1/digest")["digest"] == digest
     assert web.load("requests", rigs.VIP4, "80", "100", "8")["failed"] == 0
 
 
