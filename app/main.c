@@ -271,7 +271,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 }
 
 // One datagram to the service manager, if there is one (sd_notify protocol).
-static void notify_manager(const char *state)
+static void notify_supervisor(const char *state)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
@@ -306,7 +306,7 @@ static void on_ready_timer(evutil_socket_t fd, short what, void *arg)
 		service_store_count(control_store(d->control)), device_n_ports(d->device),
 		dataplane_n_workers(d->dataplane),
 		(long long)(clock_wall_ms() - control_started_ms(d->control)));
-	notify_manager("READY=1");
+	notify_supervisor("READY=1");
 }
 
 static int watch_events(struct daemon *d, struct error *err)
@@ -394,7 +394,7 @@ static int start_edges(struct daemon *d, struct error *err)
 
 static void stop_all(struct daemon *d)
 {
-	notify_manager("STOPPING=1");
+	notify_supervisor("STOPPING=1");
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++) {
 		if (d->signals[i])
 			event_free(d->signals[i]);

@@ -102,7 +102,7 @@ void ports_stop(struct device *d);
 
 // ---------------------------------------------------------------- memory (memory.c)
 // Bytes of one packet buffer for these ports (headroom included).
-uint32_t memory_data_room(const struct device_config *config, const struct device_name *names);
+uint32_t memory_frame_room(const struct device_config *config, const struct device_name *names);
 // Fills hugepages, memory_bytes, data_room and memory_reason of the plan.
 int memory_plan(const struct device_config *config, const struct device_name *names,
 	const char *root, struct device_plan *plan, struct error *err);

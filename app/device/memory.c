@@ -30,7 +30,7 @@
 #define OBJECT_OVERHEAD (sizeof(struct rte_mbuf) + 2 * RTE_CACHE_LINE_SIZE)
 #define SLACK_BYTES     (96ull << 20)
 
-uint32_t memory_data_room(const struct device_config *config, const struct device_name *names)
+uint32_t memory_frame_room(const struct device_config *config, const struct device_name *names)
 {
 	uint32_t room = ROOM_MIN;
 	for (uint32_t i = 0; i < config->n_ports; i++) {
@@ -69,7 +69,7 @@ static uint64_t estimate_bytes(const struct device_config *config, const struct 
 int memory_plan(const struct device_config *config, const struct device_name *names,
 	const char *root, struct device_plan *plan, struct error *err)
 {
-	plan->data_room = memory_data_room(config, names);
+	plan->data_room = memory_frame_room(config, names);
 	uint64_t need = estimate_bytes(config, names, plan);
 	plan->memory_bytes = config->memory_bytes ? config->memory_bytes : need;
 	const char *whose = config->memory_bytes ? "memory.size" : "auto";
