@@ -43,9 +43,9 @@ struct device_port {
 	char driver[32];      // "net_af_packet"
 	uint16_t port_id;     // DPDK's
 	uint16_t n_rx_queues; // what was configured
-	uint16_t
-		n_tx_queues; // 1..n_workers: worker w owns queue w when w < n_tx_queues, else it hands its frames to
-			     // worker w % n_tx_queues
+	// 1..n_workers: worker w owns queue w when w < n_tx_queues, else it hands its frames to worker
+	// w % n_tx_queues over a ring
+	uint16_t n_tx_queues;
 	uint16_t mtu;
 	int numa; // -1 = any
 	struct mac mac;
