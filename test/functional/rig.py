@@ -173,7 +173,12 @@ class Rig:
 
     # ------------------------------------------------------------ processes
     def spawn(self, ns, *args, what="", **kw):
-        child = subprocess.Popen(["ip", "netns", "exec", self.ns(ns), *args], start_new_session=True, **kw)
+        # never our own stdout: a child that lives on would keep a caller's pipe open
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("stdout", subprocess.DEVNULL)
+        with open(os.path.join(self.dir, "children.log"), "ab") as log:
+            kw.setdefault("stderr", log)
+            child = subprocess.Popen(["ip", "netns", "exec", self.ns(ns), *args], start_new_session=True, **kw)
         self.children.append((child, what or args[0]))
         return child
 
