@@ -364,15 +364,16 @@ static const struct schema_field flow_fields[] = {
 		.max = 1u << 28,
 		.default_text = "1000000",
 		.unit = "flows per worker",
-		.help = "Room for concurrent flows; about 100 bytes each, taken at start." },
+		.help = "Room for concurrent flows; about 80 bytes each, taken at start." },
 	{ .name = "file",
 		TEXT_IN(settings_flows, file),
 		.default_text = "auto",
 		.allowed = "\"auto\", \"none\" or an " PATH_ALLOWED,
 		.check = check_flow_file,
-		.help = "Folder of the flow tables' memory files, so that a restarted daemon finds "
-			"its flows; "
-			"none: anonymous memory." },
+		.help = "Where flow tables lie. A path: a folder on tmpfs or hugetlbfs, one file "
+			"per worker; auto and "
+			"none: memory of the process. Flows are not taken over by a restarted "
+			"daemon yet." },
 	TABLE_END,
 };
 

@@ -159,6 +159,17 @@ static void test_defaults_and_array(void **state)
 	kube_result_fini(&result);
 }
 
+static void test_example(void **state)
+{
+	char *text = edits_read("config/services.example.json");
+	struct kube_result result = decode_good(text);
+	assert_int_equal(result.n_services, 2);
+	assert_int_equal(find(&result, "web")->n_backends, 3);
+	assert_int_equal(find(&result, "dns")->n_backends, 2);
+	kube_result_fini(&result);
+	free(text);
+}
+
 // ---------------------------------------------------------------- joining slices
 
 // A service "a" with port http 80 and an IPv4 VIP, and slices s0, s1, ... given from the end of their labels on.
@@ -751,6 +762,7 @@ int main(void)
 		cmocka_unit_test(test_good_backends),
 		cmocka_unit_test(test_good_others),
 		cmocka_unit_test(test_defaults_and_array),
+		cmocka_unit_test(test_example),
 		cmocka_unit_test(test_join_duplicates),
 		cmocka_unit_test(test_join_ports),
 		cmocka_unit_test(test_join_family),
