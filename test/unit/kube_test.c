@@ -256,6 +256,18 @@ static void test_join_ports(void **state)
 	kube_result_fini(&result);
 }
 
+// A pod of a StatefulSet that was made anew has its name, and is another.
+static void test_join_uid(void **state)
+{
+	const char *slices[] = { HTTP("", "pod"),
+		SLICE("IPv4", PORT("x", "9000"),
+			"{\"addresses\":[\"10.0.0.1\"],\"targetRef\":{\"name\":\"pod\",\"uid\":"
+			"\"new\"}}") };
+	struct kube_result result = join(slices, 2);
+	assert_int_equal(result.services[0]->n_backends, 2);
+	kube_result_fini(&result);
+}
+
 static void test_join_family(void **state)
 {
 	// The service has an IPv4 VIP only; endpoints of the other family have nothing to serve, and are no error.
@@ -765,6 +777,7 @@ int main(void)
 		cmocka_unit_test(test_example),
 		cmocka_unit_test(test_join_duplicates),
 		cmocka_unit_test(test_join_ports),
+		cmocka_unit_test(test_join_uid),
 		cmocka_unit_test(test_join_family),
 		cmocka_unit_test(test_join_namespace),
 		cmocka_unit_test(test_edits),

@@ -250,7 +250,7 @@ static void test_lines(void **state)
 	struct sample s;
 	assert_int_equal(read_text("number = 2;\ngroup = {\n name = \"x\";\n};\nitems = (\n{ name "
 				   "= \"a\";\n},\n{\n"
-				   "name = \"b\"; }\n);",
+				   "name = \"b\"; }\n);\naddresses = [\n\"::1\",\n\"::2\"\n\n];",
 				 &s, &lines, NULL),
 		0);
 	assert_int_equal(schema_line_of(&lines, "number"), 1);
@@ -259,6 +259,8 @@ static void test_lines(void **state)
 	assert_int_equal(schema_line_of(&lines, "items[1].name"), 9);
 	assert_int_equal(schema_line_of(&lines, "items[1].weight"), 8);
 	assert_int_equal(schema_line_of(&lines, "items[7]"), 5);
+	assert_int_equal(schema_line_of(&lines, "addresses[0]"), 12);
+	assert_int_equal(schema_line_of(&lines, "addresses[1]"), 13);
 	assert_int_equal(schema_line_of(&lines, "time"), 0);
 	schema_lines_fini(&lines);
 }

@@ -551,6 +551,7 @@ static void test_no_false_findings(void **state)
 		{ "admin = { listen = ( { }, { } ); };", 6 },
 		{ "health = { interval = \"x\"; timeout = \"30s\"; };", 1 },
 		{ "health = { interval = \"300ms\"; timeout = \"x\"; };", 1 },
+		{ "health = { timeout = \"2h\"; };", 1 },
 		{ "health = { interval = \"300ms\"; };", 1 }, // the default timeout is longer
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
