@@ -92,6 +92,8 @@ static void test_nearest(void **state)
 	assert_string_equal(error_nearest("wrkers", words, n), "workers");
 	assert_string_equal(error_nearest("control-core", words, n), "control_core");
 	assert_string_equal(error_nearest("idle", words, n), "idle");
+	assert_string_equal(
+		error_nearest("pores", words, n), "ports"); // as near as cores: the first
 	assert_string_equal(error_nearest("ctrl_core", words, n), "control_core");
 	assert_null(error_nearest("kubernetes", words, n));
 	assert_null(error_nearest("", words, n));

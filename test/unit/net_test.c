@@ -217,6 +217,7 @@ static void test_checksum_sum(void **state)
 	assert_int_equal(checksum_fold(0xffff), 0xffff);
 	assert_int_equal(checksum_fold(0x10000), 1);
 	assert_int_equal(checksum_fold(UINT64_MAX), 0xffff);
+	assert_int_equal(checksum_fold(0x00010000ffffffffull), 1);   // a carry out of every step
 	assert_int_equal(checksum_fold(0xffffffffull << 32 | 1), 1); // -0 + 1
 	// RFC 1071 section 3
 	const uint8_t example[] = { 0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7 };
