@@ -136,6 +136,10 @@ void neighbours_take(struct punt *p, const struct nlmsghdr *m, bool is_event)
 		memcpy(mac.bytes, mnl_attr_get_payload(attrs[NDA_LLADDR]), 6);
 	enum nexthop_state state =
 		m->nlmsg_type == RTM_DELNEIGH ? NEXTHOP_UNUSED : state_of(nd->ndm_state, has_mac);
+	// A twin that is down, or has just been made again and has no route yet, asks in vain: what
+	// was known stands. It is looked at again when the twin is what it was.
+	if (t->is_held && state != NEXTHOP_VALID)
+		return;
 	struct neighbour *slot = slot_find(n, t->port_idx, &address);
 	if (!slot->is_used && state == NEXTHOP_UNUSED && !n->dump.is_running)
 		return;
@@ -213,7 +217,7 @@ static void kick_drain(struct punt *p)
 // Appends one request at `offset`; returns the end, or `offset` when the twin is away.
 static size_t kick_put(struct punt *p, size_t offset, uint8_t port_idx, const struct address *a)
 {
-	if (port_idx >= p->n_twins || p->twins[port_idx].fd < 0)
+	if (port_idx >= p->n_twins || !p->twins[port_idx].is_up)
 		return offset;
 	struct nlmsghdr *m = netlink_message(
 		&p->neighbours.kick, p->buffer + offset, RTM_NEWNEIGH, NLM_F_CREATE);

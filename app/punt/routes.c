@@ -214,10 +214,12 @@ static bool has_route_over(const struct routes *routes, uint8_t port_idx)
 static void hold_routes(struct punt *p, struct twin *t)
 {
 	struct routes *routes = &p->routes;
-	if (twin_is_away(p, t))
+	if (twin_is_away(p, t)) {
 		t->is_held = true;
-	else if (t->is_held && has_route_over(routes, t->port_idx))
+	} else if (t->is_held && has_route_over(routes, t->port_idx)) {
 		t->is_held = false;
+		neighbours_dump(p);
+	}
 	if (!t->is_held)
 		return;
 	uint32_t n_kept = 0;
