@@ -119,6 +119,8 @@ static int dataplane_config_of(const struct daemon *d, struct dataplane_config *
 		snprintf(out->flow_dir, sizeof(out->flow_dir), "%s", s->flows.file);
 	if (getrandom(&out->flow_key, sizeof(out->flow_key), 0) != sizeof(out->flow_key))
 		return -errno;
+	if (getrandom(&out->snat.first, sizeof(out->snat.first), 0) != sizeof(out->snat.first))
+		return -errno;
 	out->snat.n_addresses = (uint16_t)s->snat.n_addresses;
 	out->snat.port_min = s->snat.port_min;
 	out->snat.port_max = s->snat.port_max;

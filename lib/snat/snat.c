@@ -45,7 +45,9 @@ static bool snat_config_ok(const struct snat_config *config, uint16_t worker_idx
 
 static uint16_t snat_port_at(const struct snat *snat, uint32_t i)
 {
-	uint32_t at = i + snat->first_offset;
+	uint32_t turned = i + snat->rotation;
+	uint32_t at =
+		(turned < snat->n_ports ? turned : turned - snat->n_ports) + snat->first_offset;
 	uint32_t block = snat->first_block + at / SNAT_BLOCK_PORTS * snat->n_workers;
 	return (uint16_t)(block * SNAT_BLOCK_PORTS + at % SNAT_BLOCK_PORTS);
 }
@@ -62,7 +64,9 @@ static uint32_t snat_index_of(const struct snat *snat, uint16_t port)
 	uint32_t at = distance / snat->n_workers * SNAT_BLOCK_PORTS + port % SNAT_BLOCK_PORTS;
 	if (at < snat->first_offset || at - snat->first_offset >= snat->n_ports)
 		return UINT32_MAX;
-	return at - snat->first_offset;
+	uint32_t turned = at - snat->first_offset;
+	return turned >= snat->rotation ? turned - snat->rotation
+					: turned + snat->n_ports - snat->rotation;
 }
 
 // ---------------------------------------------------------------- rings
@@ -200,6 +204,8 @@ int snat_init(void *mem, size_t size, const struct snat_config *config, uint16_t
 	snat->n_workers = config->n_workers;
 	snat->first_block = (uint16_t)span.first_block;
 	snat->first_offset = (uint16_t)span.first_offset;
+	if (span.n_ports > 0)
+		snat->rotation = (uint16_t)(config->first % span.n_ports);
 	snat->n_addresses = config->n_addresses;
 	for (uint16_t a = 0; a < config->n_addresses; a++) {
 		if (snat_find_slot(snat, config->slots[a]) != UINT16_MAX)

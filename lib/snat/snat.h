@@ -25,6 +25,9 @@ struct snat_config {
 	uint16_t port_min;                  // 1.., host order, inclusive
 	uint16_t port_max;
 	uint16_t n_workers; // 1..
+	// Which port is the first to be given out: any number, random in a daemon. Backends hold tuples of flows that ended
+	// for a minute (TIME_WAIT); a process that is started again must not walk over the very same ones.
+	uint32_t first;
 };
 
 struct snat; // placed; layout in snat_priv.h

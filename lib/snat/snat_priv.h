@@ -9,7 +9,8 @@
 // taken by number (adoption), and a port given back twice is noticed.
 //
 // next[i] says where owned port i stands, i = 0..n_ports-1:
-//   SNAT_FRESH  never given out; these come first, in ascending order, from `fresh` on
+//   SNAT_FRESH  never given out; these come first, in ascending order, from `fresh` on (port numbers too,
+//               from `rotation` on and round)
 //   i           in use
 //   other       given back; waits in the chain head -> ... -> tail. The tail's own link has no meaning
 //
@@ -37,6 +38,7 @@ struct snat {
 	uint16_t n_workers;
 	uint16_t first_block;  // number of the first owned block
 	uint16_t first_offset; // of the first owned port within it
+	uint16_t rotation;     // owned port 0 is this many ports after it; < n_ports, or 0
 	uint16_t n_addresses;
 	uint16_t n_by_family[2];                   // [0] IPv4, [1] IPv6
 	uint64_t n_free[2];                        // over all rings of the family

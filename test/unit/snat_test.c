@@ -79,13 +79,17 @@ static struct snat *snat_make(const struct snat_config *config, uint16_t worker_
 	return snat;
 }
 
+// In the order in which they are first given out.
 static uint32_t naive_ports(const struct snat_config *c, uint16_t worker_idx, uint16_t *out)
 {
+	static uint16_t owned[65536];
 	uint32_t n = 0;
 	for (uint32_t p = 0; p <= 65535; p++)
 		if (p >= c->port_min && p <= c->port_max &&
 			snat_owner((uint16_t)p, c->n_workers) == worker_idx)
-			out[n++] = (uint16_t)p;
+			owned[n++] = (uint16_t)p;
+	for (uint32_t i = 0; i < n; i++)
+		out[i] = owned[(i + c->first) % n];
 	return n;
 }
 
@@ -130,7 +134,8 @@ static void rig_start(struct rig *r, uint16_t worker_idx, uint16_t n_workers, ui
 	r->config = (struct snat_config){ .n_addresses = ADDRESSES,
 		.port_min = port_min,
 		.port_max = port_max,
-		.n_workers = n_workers };
+		.n_workers = n_workers,
+		.first = port_min * 2654435761u };
 	for (uint16_t a = 0; a < ADDRESSES; a++) {
 		r->config.addresses[a] = a < 3 ? v4(0xc0000201u + a) : v6(a);
 		r->config.slots[a] = (uint16_t)(7 + a * 1000);
