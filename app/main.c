@@ -7,6 +7,7 @@
 #include "dataplane.h"
 #include "device.h"
 #include "kube.h"
+#include "main_priv.h"
 #include "preflight.h"
 #include "probe.h"
 #include "punt.h"
@@ -19,12 +20,15 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define EXIT_USAGE    2
-#define READY_POLL_MS 10
+#define READY_POLL_MS 5
+#define READY_MAX_MS \
+	3000 // then the service manager is told all the same: a port without link must not fail a boot
 
 struct daemon {
 	const char *config_path;
@@ -40,6 +44,8 @@ struct daemon {
 	struct source_file *file;
 	struct event *signals[4];
 	struct event *ready_timer;
+	int64_t begun_ms;
+	int lock_fd;
 };
 
 static int usage(FILE *out, int code)
@@ -292,26 +298,51 @@ static void notify_supervisor(const char *state)
 	close(fd);
 }
 
+struct ready_count {
+	uint32_t n_backends;
+	uint32_t n_out;
+};
+
+static bool count_backend(void *arg, const struct control_backend_status *status)
+{
+	struct ready_count *count = arg;
+	count->n_backends++;
+	count->n_out += status->state != HEALTH_UP;
+	return true;
+}
+
 static void on_ready_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct daemon *d = arg;
-	char reason[256];
+	char reason[256], serving[128], state[192];
+	int64_t took_ms = clock_wall_ms() - d->begun_ms;
+	bool is_ready = control_is_ready(d->control, reason, sizeof(reason));
 	(void)fd;
 	(void)what;
-	if (!control_is_ready(d->control, reason, sizeof(reason))) {
+	if (!is_ready && took_ms < READY_MAX_MS) {
 		struct timeval soon = { .tv_usec = READY_POLL_MS * 1000 };
 		event_add(d->ready_timer, &soon);
 		return;
 	}
-	log_write(&d->log, LOG_LEVEL_INFO, "ready",
-		"serving %u services, %u ports, %u workers, ready in %lld ms",
-		service_store_count(control_store(d->control)), device_n_ports(d->device),
-		dataplane_n_workers(d->dataplane),
-		(long long)(clock_wall_ms() - control_started_ms(d->control)));
-	notify_supervisor("READY=1");
+	struct ready_count count = { 0 };
+	control_each_backend(d->control, NULL, count_backend, &count);
+	snprintf(serving, sizeof(serving),
+		"%u services, %u backends (%u out), %u ports, %u workers",
+		service_store_count(control_store(d->control)), count.n_backends, count.n_out,
+		device_n_ports(d->device), dataplane_n_workers(d->dataplane));
+	if (is_ready)
+		log_write(&d->log, LOG_LEVEL_INFO, "ready", "sluiced ready: %s, in %lld ms",
+			serving, (long long)took_ms);
+	else
+		log_write(&d->log, LOG_LEVEL_WARN, "not-ready", "started: %s, but %s", serving,
+			reason);
+	snprintf(state, sizeof(state), "READY=1\nSTATUS=%s", serving);
+	notify_supervisor(state);
 }
 
-static int watch_events(struct daemon *d, struct error *err)
+// Before anything outside the process is changed, so that no signal ends it half way; they are heeded when the loop
+// runs.
+static int watch_signals(struct daemon *d, struct error *err)
 {
 	static const int numbers[] = { SIGHUP, SIGTERM, SIGINT };
 	struct event_base *base = control_base(d->control);
@@ -321,11 +352,16 @@ static int watch_events(struct daemon *d, struct error *err)
 		if (d->signals[i] == NULL || event_add(d->signals[i], NULL) != 0)
 			return error_add(err, ENOMEM, "signals", "cannot be watched");
 	}
-	d->ready_timer = evtimer_new(base, on_ready_timer, d);
+	control_set_reload(d->control, reload, d);
+	return 0;
+}
+
+static int watch_ready(struct daemon *d, struct error *err)
+{
+	d->ready_timer = evtimer_new(control_base(d->control), on_ready_timer, d);
 	if (d->ready_timer == NULL)
 		return error_add(err, ENOMEM, "ready", "no timer");
 	on_ready_timer(-1, 0, d);
-	control_set_reload(d->control, reload, d);
 	return 0;
 }
 
@@ -390,17 +426,13 @@ static int start_edges(struct daemon *d, struct error *err)
 	if (rc == 0)
 		rc = source_file_create(d->control, d->settings.services.file, &d->file, err);
 	if (rc == 0)
-		rc = watch_events(d, err);
+		rc = watch_ready(d, err);
 	return rc;
 }
 
 static void stop_all(struct daemon *d)
 {
 	notify_supervisor("STOPPING=1");
-	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++) {
-		if (d->signals[i])
-			event_free(d->signals[i]);
-	}
 	if (d->ready_timer)
 		event_free(d->ready_timer);
 	if (d->file)
@@ -417,16 +449,36 @@ static void stop_all(struct daemon *d)
 		dataplane_destroy(d->dataplane);
 	if (d->device)
 		device_stop(d->device);
+	// Last: a second signal must not cut the way back short.
+	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++) {
+		if (d->signals[i])
+			event_free(d->signals[i]);
+	}
 	if (d->control)
 		control_destroy(d->control);
+}
+
+// A descriptor for each probe in flight and each admin connection: as many as may be.
+static void raise_file_limit(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+		return;
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
 }
 
 static int run(struct daemon *d)
 {
 	struct error err = { 0 };
 	int rc = preflight_daemon(d);
+	if (rc == 0)
+		rc = main_lock_take(d->settings.state_dir, &d->lock_fd, &err);
 	if (rc == 0) {
+		raise_file_limit();
 		rc = start_control(d, &err);
+		if (rc == 0)
+			rc = watch_signals(d, &err);
 		if (rc == 0)
 			rc = start_dataplane(d, &err);
 		if (rc == 0)
@@ -435,6 +487,10 @@ static int run(struct daemon *d)
 			rc = control_run(d->control);
 		log_errors(&d->log, LOG_LEVEL_ERROR, "start", &err);
 		stop_all(d);
+		if (d->lock_fd >= 0)
+			close(d->lock_fd);
+	} else {
+		log_errors(&d->log, LOG_LEVEL_ERROR, "start", &err);
 	}
 	log_write(&d->log, LOG_LEVEL_INFO, "end", rc ? "failed" : "clean");
 	error_fini(&err);
@@ -514,6 +570,8 @@ static int start(struct daemon *d)
 {
 	struct error err = { 0 };
 	d->log = (struct log){ .fd = STDERR_FILENO, .level = LOG_LEVEL_INFO };
+	d->begun_ms = clock_wall_ms();
+	d->lock_fd = -1;
 	settings_defaults(&d->settings);
 	int rc = settings_load(d->config_path, &d->settings, &err);
 	if (rc == 0)

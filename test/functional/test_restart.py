@@ -30,7 +30,7 @@ def test_kill_and_start_again(make_rig):
         rig.start_daemon(wait=False)
         # serving = a request through the VIP is answered
         rigs.wait_for("an answer through the VIP", lambda: rig.run_in(
-            "client", "curl", "-s", "-m", "1", f"http://{rigs.VIP4}/", check=False).returncode == 0, 10, 0.01)
+            "client", "curl", "-s", "-m", "0.2", f"http://{rigs.VIP4}/", check=False).returncode == 0, 10, 0.01)
         print(f"serving {time.monotonic() - begun:.2f} s after the start")
         rig.wait_ready()
     result = rig.load("requests", rigs.VIP4, "80", "300", "8")
