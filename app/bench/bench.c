@@ -20,6 +20,10 @@ static const struct {
 	const char *help;
 } benches[] = {
 	{ "table", bench_table, "flow table beside rte_hash: G1 to G5" },
+	{ "pipeline", bench_pipeline, "fullnat, both directions, without port I/O: G7, G8" },
+	{ "snat", bench_snat, "source ports" },
+	{ "ageing", bench_ageing, "expiry of flows: G13" },
+	{ "maglev", bench_maglev, "building a Maglev table: G14" },
 };
 #define N_BENCHES ARRAY_SIZE(benches)
 

@@ -20,7 +20,7 @@ FLOW_TARGET static void FLOW_BULK(const struct flow_table *table, const struct f
 #pragma GCC unroll 4
 	for (uint32_t i = 0; i < n; i++) {
 		primary[i] = flow_primary_bucket(table, hashes[i]);
-		__builtin_prefetch(flow_bucket(table, primary[i]), 0, 2);
+		flow_prefetch_line(flow_bucket(table, primary[i]));
 	}
 
 #pragma GCC unroll 2
@@ -31,10 +31,10 @@ FLOW_TARGET static void FLOW_BULK(const struct flow_table *table, const struct f
 		entries[i] = FLOW_ENTRY_NONE;
 		if (mask != 0) {
 			entries[i] = bucket->entries[__builtin_ctz(mask)];
-			__builtin_prefetch(flow_entry_record(table, entries[i]), 0, 2);
+			flow_prefetch_line(flow_entry_record(table, entries[i]));
 		} else if (bucket->filter & flow_filter_bit(tag)) {
 			primary[i] = flow_other_bucket(table->n_buckets, primary[i], tag);
-			__builtin_prefetch(flow_bucket(table, primary[i]), 0, 2);
+			flow_prefetch_line(flow_bucket(table, primary[i]));
 			later[n_later++] = i;
 		}
 	}
@@ -45,7 +45,7 @@ FLOW_TARGET static void FLOW_BULK(const struct flow_table *table, const struct f
 		uint32_t mask = FLOW_MATCH(bucket, flow_tag(hashes[i]));
 		if (mask != 0) {
 			entries[i] = bucket->entries[__builtin_ctz(mask)];
-			__builtin_prefetch(flow_entry_record(table, entries[i]), 0, 2);
+			flow_prefetch_line(flow_entry_record(table, entries[i]));
 		}
 	}
 
