@@ -32,7 +32,7 @@
 
 struct daemon {
 	const char *config_path;
-	char eal_args[512]; // after "--"
+	char eal_args[2048]; // after "--"
 	struct log log;
 	struct settings settings; // in force
 	struct control *control;
