@@ -170,9 +170,10 @@ bool query_flag(const struct admin_request *r, const char *name)
 static bool word_in_list(const char *word, const char *list)
 {
 	size_t n = strlen(word);
+	if (n == 0 || strchr(word, ' ')) // found everywhere; two words of the list
+		return false;
 	for (const char *at = list; (at = strstr(at, word)) != NULL; at += n) {
-		bool starts = at == list || at[-1] == ' ';
-		if (n != 0 && starts && (at[n] == ' ' || at[n] == 0))
+		if ((at == list || at[-1] == ' ') && (at[n] == ' ' || at[n] == 0))
 			return true;
 	}
 	return false;
