@@ -137,7 +137,8 @@ struct control_event {
 // Records and logs.
 void control_note(struct control *c, enum log_level level, const char *kind, const char *object,
 	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-// Events with id > after, oldest first, at most max; the last 1024 are kept. Borrowed until the next control_note.
+// Events with id > after, oldest first: *out is the first of as many in a row as is returned, at most max, and maybe fewer
+// than there are: ask again from the last id until 0. The last 1024 are kept. Borrowed until the next control_note.
 uint32_t control_events(
 	const struct control *c, uint64_t after, const struct control_event **out, uint32_t max);
 

@@ -28,10 +28,13 @@ uint32_t control_events(
 	const struct control *c, uint64_t after, const struct control_event **out, uint32_t max)
 {
 	uint64_t first = c->n_events > CONTROL_EVENTS ? c->n_events - CONTROL_EVENTS + 1 : 1;
-	uint32_t n = 0;
 	if (after >= c->n_events)
 		return 0;
-	for (uint64_t id = after >= first ? after + 1 : first; id <= c->n_events && n < max; id++)
-		out[n++] = &c->events[(id - 1) % CONTROL_EVENTS];
-	return n;
+	if (after >= first)
+		first = after + 1;
+	uint64_t at = (first - 1) % CONTROL_EVENTS, n = c->n_events - first + 1;
+	if (n > CONTROL_EVENTS - at)
+		n = CONTROL_EVENTS - at;
+	*out = &c->events[at];
+	return n < max ? (uint32_t)n : max;
 }
