@@ -6,8 +6,9 @@
 // 2 ms. A sleeper is thus late by at most 0.4 % of the gap between packets, and after half a second of silence costs 2 to 3 % of
 // a core. Any packet starts over. A bell ends a sleep at once.
 // Health probes and ARP of a port without clients are packets too, a hundred a second in short bursts: below QUIET_PACKETS
-// a second a burst gets a shorter watch (QUIET_SPIN_NS, then short sleeps for QUIET_WATCH_NS), then whole sleeps. Measured with 6
-// backends probed every second: 12 % of a core without this rule, under 4 % with it.
+// in a window the watch is shorter (QUIET_SPIN_NS) and sleeps are 1/32 of the silence. Measured with 6 backends probed every
+// second: 12 % of a core without this rule, 2.7 % with it; 1.5 % with whole sleeps at once, but then a ping every 5, 20,
+// 200 ms takes 1.1, 1.4, 1.1 ms on average instead of 0.2, 0.4, 0.6.
 #include "dataplane_priv.h"
 
 #include <linux/futex.h>
@@ -26,7 +27,7 @@
 #define QUIET_WINDOW_NS (500 * CLOCK_MS)
 #define QUIET_PACKETS   500 // in a window
 #define QUIET_SPIN_NS   (50 * CLOCK_US)
-#define QUIET_WATCH_NS  (600 * CLOCK_US)
+#define QUIET_SHARE     32
 #define EMPTY_TURNS     16 // before a sleep of fixed length
 #define TIMER_SLACK     1000ul
 
@@ -78,9 +79,7 @@ static uint64_t sleep_length(struct worker *w, uint64_t silent_ns)
 	bool quiet = is_quiet(w);
 	if (silent_ns < (quiet ? QUIET_SPIN_NS : SPIN_NS))
 		return 0;
-	if (quiet)
-		return silent_ns < QUIET_WATCH_NS ? SLEEP_MIN_NS : SLEEP_MAX_NS;
-	uint64_t sleep_ns = silent_ns / SLEEP_SHARE;
+	uint64_t sleep_ns = silent_ns / (quiet ? QUIET_SHARE : SLEEP_SHARE);
 	sleep_ns = sleep_ns < SLEEP_MIN_NS ? SLEEP_MIN_NS : sleep_ns;
 	return sleep_ns > SLEEP_MAX_NS ? SLEEP_MAX_NS : sleep_ns;
 }
