@@ -246,8 +246,9 @@ static void rebuild_kernel_fib(struct control *c)
 	for (uint32_t i = 0; i < c->n_routes; i++)
 		routes[i] = (struct nexthop_route){
 			.prefix = c->routes[i].prefix,
-			.nexthop =
-				address_is_unspecified(&c->routes[i].gateway) ? NEXTHOP_MISSING : 0,
+			.nexthop = c->routes[i].port_idx == CONTROL_ROUTE_NOWHERE ? NEXTHOP_NONE
+				   : has_gateway(&c->routes[i])                   ? 0
+										  : NEXTHOP_MISSING,
 			.port_idx = c->routes[i].port_idx,
 			.metric = c->routes[i].metric,
 		};

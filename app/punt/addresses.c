@@ -87,7 +87,8 @@ static int survey_take(struct twin *t, struct survey *out)
 // All own addresses, sorted, each once. The caller frees.
 static int wanted_take(struct punt *p, struct address **out, uint32_t *out_n)
 {
-	uint32_t n = control_own_addresses(p->control, NULL, 0), n_unique = 0;
+	struct address none;
+	uint32_t n = control_own_addresses(p->control, &none, 0), n_unique = 0;
 	struct address *wanted = calloc(n + 1u, sizeof(*wanted));
 	if (wanted == NULL)
 		return -ENOMEM;
