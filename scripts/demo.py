@@ -14,7 +14,7 @@ import rig as rigs  # noqa: E402
 
 HOME = "/run/sluice-demo"
 STATE = os.path.join(HOME, "demo.json")
-REQUESTS, LANES = 1000, 16
+REQUESTS, LANES = 1000, 4
 
 
 def make_rig():
