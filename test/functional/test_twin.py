@@ -184,3 +184,23 @@ def test_preflight_names_what_is_wrong_with_the_rig(make_rig):
         command = found[name]["command"].split(" (and")[0]
         rig.run_in("lb", "sh", "-c", command)
     assert not {"W_TWIN_GUARD", "W_PARTIAL_CSUM", "W_MTU"} & set(doctor(rig))
+
+
+def test_source_address_shared_with_the_host(make_rig):
+    """SNAT from a node address: only with its ports kept from the host's own sockets, and then both work."""
+    rig = make_rig(n_backends=1, items=rigs.web_items(1, families=(4,)), start=False)
+    config = rig.config_text().replace(f'"{rigs.SNAT4}"', '"192.0.2.2"').replace("1024-65535", "40000-41000")
+    rig.start_daemon(config=config, wait=False)
+    assert rig.daemon.wait(10) != 0
+    assert re.search("E_SNAT_PORTS .*port 40000 of 40000-41000", rig.log_tail()), rig.log_tail()
+    reserve = re.search(r"try: (sysctl -w \S+)", rig.log_tail()).group(1)
+    rig.run_in("lb", *reserve.split())
+    rig.start_daemon(config=config)
+    rigs.wait_for("backend up", lambda: rig.backend_states() == {"192.0.2.11": "up"})
+    assert rig.load("requests", rigs.VIP4, "80", "300", "8")["failed"] == 0
+    # probes are sockets of the host, with the same source address
+    assert rig.backend_states() == {"192.0.2.11": "up"}
+    assert not [e for e in rig.get("/api/v1/events?after=0")["items"] if e["kind"] == "backend-down"]
+    rig.assert_accounted()
+    assert rig.stop_daemon() == 0
+    assert "192.0.2.2/24" in rig.run_in("lb", "ip", "-o", "addr", "show", "dev", "p1").stdout
