@@ -343,6 +343,7 @@ json_t *json_count(uint64_t n); // a counter; above 2^63 - 1 it stays there
 struct admin_wait {
 	struct admin_request *request; // NULL: nobody waits any more
 	struct admin_wait *next, *prev;
+	struct pipeline_question question; // of /explain
 	// of /flows
 	struct dataplane_flow_filter filter;
 	char filter_text[256];

@@ -44,6 +44,8 @@ json_t *backend_json(struct admin *admin, const struct control_backend_status *b
 }
 
 // ---------------------------------------------------------------- selection
+#define BEYOND_MAX 10000 // what is left after a page is counted so far
+
 struct selection {
 	struct admin_request *r;
 	const char *state;
@@ -69,7 +71,7 @@ static bool take_backend(void *arg, const struct control_backend_status *b)
 		return true;
 	if (json_array_size(sel->items) == sel->limit) {
 		sel->remaining++;
-		return true;
+		return sel->remaining <= BEYOND_MAX;
 	}
 	snprintf(sel->next, sizeof(sel->next), "%s/%s %llu %u", b->service->namespace,
 		b->service->name, (unsigned long long)b->service->generation, idx + 1);
@@ -136,7 +138,7 @@ static void list_backends(struct admin_request *r, const struct service *only, c
 		sel.skip = s == from ? first_skip : 0;
 		started |= s == from;
 		sel.idx = 0;
-		if (wanted && started)
+		if (wanted && started && sel.remaining <= BEYOND_MAX)
 			control_each_backend(control, s, take_backend, &sel);
 	}
 	if (!known) {
@@ -145,7 +147,7 @@ static void list_backends(struct admin_request *r, const struct service *only, c
 		return;
 	}
 	page_reply(r, sel.items, control_generation(control), sel.remaining ? sel.next : NULL,
-		sel.remaining);
+		sel.remaining > BEYOND_MAX ? -1 : sel.remaining);
 }
 
 void get_backends(struct admin_request *r)

@@ -247,10 +247,36 @@ static int question_decode(struct admin_request *r, struct pipeline_question *q)
 	return -EINVAL;
 }
 
-static void reply_explanation(
-	struct admin_request *r, const struct pipeline_explanation *e, uint16_t worker_idx)
+// The service that listens there, for packets that reached no backend.
+static const struct service *listening(struct admin *admin, const struct pipeline_question *q)
 {
-	const char *service = "";
+	const struct service_store *store = control_store(admin->control);
+	for (uint32_t i = 0; i < service_store_count(store); i++) {
+		const struct service *s = service_store_at(store, i);
+		bool ours = false, listens = false;
+		for (uint32_t a = 0; a < s->n_addresses; a++)
+			ours |= address_equal(&s->addresses[a], &q->dst);
+		for (uint32_t l = 0; l < s->n_listeners && ours; l++) {
+			const struct service_listener *listener = &s->listeners[l];
+			listens |= listener->protocol == q->protocol &&
+				   q->dst_port >= listener->port &&
+				   q->dst_port <= listener->port_max;
+		}
+		if (listens)
+			return s;
+	}
+	return NULL;
+}
+
+static void reply_explanation(struct admin_request *r, const struct pipeline_question *q,
+	const struct pipeline_explanation *e, uint16_t worker_idx)
+{
+	char listening_name[SERVICE_NAME_MAX * 2 + 2] = "";
+	const char *service = listening_name;
+	const struct service *listens = listening(r->admin, q);
+	if (listens)
+		snprintf(listening_name, sizeof(listening_name), "%s/%s", listens->namespace,
+			listens->name);
 	char backend[ADDRESS_TEXT_LEN + 10] = "";
 	struct address address;
 	uint16_t port;
@@ -274,11 +300,12 @@ static void reply_explanation(
 
 static void explained(void *arg, const struct pipeline_explanation *e, uint16_t worker_idx)
 {
+	struct pipeline_question question = ((struct admin_wait *)arg)->question;
 	struct admin_request *r = wait_end(arg);
 	if (r == NULL)
 		return;
 	if (e)
-		reply_explanation(r, e, worker_idx);
+		reply_explanation(r, &question, e, worker_idx);
 	else
 		reply_problem(r, PROBLEM_WORKER_TIMEOUT, "worker w%u did not answer within 1 s",
 			worker_idx);
@@ -293,6 +320,7 @@ void post_explain(struct admin_request *r)
 	struct admin_wait *wait = wait_begin(r);
 	if (wait == NULL)
 		return;
+	wait->question = q;
 	int rc = control_explain(r->admin->control, &q, explained, wait);
 	if (rc != 0) {
 		wait_end(wait);

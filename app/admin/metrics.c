@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SERIES_MAX 100000
+#define SERIES_MAX 100000 // about 10 MB
 
 struct page {
 	struct admin *admin;
@@ -224,10 +224,75 @@ enum backend_figure {
 	FIGURE_BYTES,
 };
 
-struct backend_walk {
-	struct page *page;
-	enum backend_figure figure;
+// What one walk over the backends found, so that ten families cost one walk. Pointers are borrowed from the store,
+// which nothing changes while a page is written.
+struct backend_row {
+	const struct service *service;
+	const struct service_listener *listener;
+	const struct service_backend *backend;
+	uint16_t port;
+	uint8_t state;
+	uint32_t weight;
+	uint64_t flows;
+	struct pipeline_backend_counters counters;
 };
+
+// Sums of a listener. A listener of several addresses is one series, whose vip label names them all.
+struct vip_sum {
+	const struct service *service;
+	const struct service_listener *listener;
+	struct pipeline_backend_counters counters;
+	uint64_t flows;
+	uint64_t n_eligible;
+};
+
+struct tally {
+	struct backend_row *rows;
+	uint32_t n_rows, cap_rows;
+	struct vip_sum *sums;
+	uint32_t n_sums, cap_sums;
+	uint32_t first_sum; // of the service at hand
+};
+
+static bool tally_backend(void *arg, const struct control_backend_status *b)
+{
+	struct tally *t = arg;
+	struct vip_sum *sum = &t->sums[t->first_sum + (b->listener - b->service->listeners)];
+	sum->counters.packets_in += b->counters.packets_in;
+	sum->counters.packets_out += b->counters.packets_out;
+	sum->counters.bytes_in += b->counters.bytes_in;
+	sum->counters.bytes_out += b->counters.bytes_out;
+	sum->counters.flows_created += b->counters.flows_created;
+	sum->flows += b->flows;
+	sum->n_eligible += b->eligible;
+	if (array_grow(t->rows, t->n_rows, t->cap_rows) != 0)
+		return false;
+	t->rows[t->n_rows++] = (struct backend_row){ .service = b->service,
+		.listener = b->listener,
+		.backend = b->backend,
+		.port = b->port,
+		.state = (uint8_t)b->state,
+		.weight = b->weight,
+		.flows = b->flows,
+		.counters = b->counters };
+	return true;
+}
+
+static void tally_make(struct admin *admin, struct tally *t)
+{
+	const struct service_store *store = control_store(admin->control);
+	for (uint32_t i = 0; i < service_store_count(store); i++) {
+		const struct service *s = service_store_at(store, i);
+		t->first_sum = t->n_sums;
+		for (uint32_t l = 0; l < s->n_listeners; l++) {
+			if (array_grow(t->sums, t->n_sums, t->cap_sums) != 0)
+				return;
+			t->sums[t->n_sums++] =
+				(struct vip_sum){ .service = s, .listener = &s->listeners[l] };
+		}
+		control_each_backend(admin->control, s, tally_backend, t);
+	}
+}
 
 static void backend_direction(struct page *p, const char *labels, uint64_t in, uint64_t out)
 {
@@ -238,16 +303,14 @@ static void backend_direction(struct page *p, const char *labels, uint64_t in, u
 	sample_count(p, more, out);
 }
 
-static bool backend_sample(void *arg, const struct control_backend_status *b)
+static void backend_sample(struct page *p, const struct backend_row *b, enum backend_figure figure)
 {
-	const struct backend_walk *walk = arg;
-	struct page *p = walk->page;
 	char labels[448], more[512], endpoint[ADDRESS_TEXT_LEN + 10];
 	endpoint_format(&b->backend->address, b->port, endpoint, sizeof(endpoint));
 	snprintf(labels, sizeof(labels),
 		"namespace=\"%s\",service=\"%s\",listener=\"%s\",backend=\"%s\"",
 		b->service->namespace, b->service->name, b->listener->name, endpoint);
-	switch (walk->figure) {
+	switch (figure) {
 	case FIGURE_UP:
 		sample_count(p, labels, b->state == HEALTH_UP);
 		break;
@@ -274,10 +337,9 @@ static bool backend_sample(void *arg, const struct control_backend_status *b)
 		backend_direction(p, labels, b->counters.bytes_in, b->counters.bytes_out);
 		break;
 	}
-	return true;
 }
 
-static void backends(struct page *p)
+static void backends(struct page *p, const struct tally *t)
 {
 	static const struct {
 		const char *name, *type, *help;
@@ -297,33 +359,10 @@ static void backends(struct page *p)
 			FIGURE_BYTES },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
-		struct backend_walk walk = { .page = p, .figure = families[i].figure };
 		family(p, families[i].name, families[i].type, families[i].help);
-		control_each_backend(p->admin->control, NULL, backend_sample, &walk);
+		for (uint32_t row = 0; row < t->n_rows; row++)
+			backend_sample(p, &t->rows[row], families[i].figure);
 	}
-}
-
-// Sums of a listener. A listener of several addresses is one series, whose vip label names them all.
-struct vip_sum {
-	const struct service_listener *listener;
-	struct pipeline_backend_counters counters;
-	uint64_t flows;
-	uint64_t n_eligible;
-};
-
-static bool vip_add(void *arg, const struct control_backend_status *b)
-{
-	struct vip_sum *sum = arg;
-	if (b->listener != sum->listener)
-		return true;
-	sum->counters.packets_in += b->counters.packets_in;
-	sum->counters.packets_out += b->counters.packets_out;
-	sum->counters.bytes_in += b->counters.bytes_in;
-	sum->counters.bytes_out += b->counters.bytes_out;
-	sum->counters.flows_created += b->counters.flows_created;
-	sum->flows += b->flows;
-	sum->n_eligible += b->eligible;
-	return true;
 }
 
 static void vip_label(
@@ -346,28 +385,25 @@ static void vip_label(
 
 enum vip_figure { VIP_FLOWS, VIP_ELIGIBLE, VIP_NEW, VIP_PACKETS, VIP_BYTES };
 
-static void vip_sample(struct page *p, const struct service *s, const struct service_listener *l,
-	enum vip_figure figure)
+static void vip_sample(struct page *p, const struct vip_sum *sum, enum vip_figure figure)
 {
-	struct vip_sum sum = { .listener = l };
 	char labels[1400], vip[1100];
-	control_each_backend(p->admin->control, s, vip_add, &sum);
-	vip_label(s, l, vip, sizeof(vip));
+	vip_label(sum->service, sum->listener, vip, sizeof(vip));
 	snprintf(labels, sizeof(labels), "vip=\"%s\",namespace=\"%s\",service=\"%s\"", vip,
-		s->namespace, s->name);
+		sum->service->namespace, sum->service->name);
 	if (figure == VIP_FLOWS)
-		sample_count(p, labels, sum.flows);
+		sample_count(p, labels, sum->flows);
 	else if (figure == VIP_ELIGIBLE)
-		sample_count(p, labels, sum.n_eligible);
+		sample_count(p, labels, sum->n_eligible);
 	else if (figure == VIP_NEW)
-		sample_count(p, labels, sum.counters.flows_created);
+		sample_count(p, labels, sum->counters.flows_created);
 	else if (figure == VIP_PACKETS)
-		backend_direction(p, labels, sum.counters.packets_in, sum.counters.packets_out);
+		backend_direction(p, labels, sum->counters.packets_in, sum->counters.packets_out);
 	else
-		backend_direction(p, labels, sum.counters.bytes_in, sum.counters.bytes_out);
+		backend_direction(p, labels, sum->counters.bytes_in, sum->counters.bytes_out);
 }
 
-static void vips(struct page *p)
+static void vips(struct page *p, const struct tally *t)
 {
 	static const struct {
 		const char *name, *type, *help;
@@ -382,14 +418,10 @@ static void vips(struct page *p)
 		[VIP_BYTES] = { "sluice_vip_bytes", "counter",
 			"Bytes from (in) and to (out) clients." },
 	};
-	const struct service_store *store = control_store(p->admin->control);
 	for (size_t f = 0; f < ARRAY_SIZE(families); f++) {
 		family(p, families[f].name, families[f].type, families[f].help);
-		for (uint32_t i = 0; i < service_store_count(store); i++) {
-			const struct service *s = service_store_at(store, i);
-			for (uint32_t l = 0; l < s->n_listeners; l++)
-				vip_sample(p, s, &s->listeners[l], (enum vip_figure)f);
-		}
+		for (uint32_t i = 0; i < t->n_sums; i++)
+			vip_sample(p, &t->sums[i], (enum vip_figure)f);
 	}
 }
 
@@ -485,8 +517,12 @@ void get_metrics(struct admin_request *r)
 		ports(&p);
 		workers(&p);
 	}
-	vips(&p);
-	backends(&p);
+	struct tally tally = { 0 };
+	tally_make(r->admin, &tally);
+	vips(&p, &tally);
+	backends(&p, &tally);
+	free(tally.rows);
+	free(tally.sums);
 	rest_figures(&p);
 	if (p.open)
 		fprintf(p.out, "# EOF\n");

@@ -224,6 +224,8 @@ static void curl_prepare(
 	curl_easy_setopt(ctl->curl, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(ctl->curl, CURLOPT_CONNECTTIMEOUT_MS, 1000L);
 	curl_easy_setopt(ctl->curl, CURLOPT_TIMEOUT_MS, 60000L);
+	curl_easy_setopt(ctl->curl, CURLOPT_LOW_SPEED_LIMIT, 1L); // a daemon that is stopped
+	curl_easy_setopt(ctl->curl, CURLOPT_LOW_SPEED_TIME, 5L);
 	curl_easy_setopt(ctl->curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(ctl->curl, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(ctl->curl, CURLOPT_HTTPHEADER, headers);

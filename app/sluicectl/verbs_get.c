@@ -151,6 +151,8 @@ static void drops_table(struct ctl *ctl, const json_t *items)
 		table_cell(&t, "%s", json_str(d, "help"));
 		table_cell(&t, "%s", json_str(d, "fix")[0] ? json_str(d, "fix") : "-");
 	}
+	if (t.n_cells == t.n_columns)
+		fprintf(stderr, "no drop so far; --all lists every reason\n");
 	table_print(ctl, &t);
 }
 

@@ -2,6 +2,7 @@
 """sluicectl against the stand-in: output, exit codes, words of refusal."""
 import json
 import os
+import signal
 import subprocess
 
 from rest_client import CTL, TOKENS, body_of, case
@@ -100,6 +101,17 @@ def ctl_speaks_plainly(server):
     for verb in ("status", "get", "drain", "explain", "help"):
         assert ctl(server, "help", verb, check=0).stdout.startswith(f"sluicectl {verb}")
         assert ctl(server, verb, "--help", check=0).stdout.startswith(f"sluicectl {verb}")
+
+
+@case
+def ctl_does_not_wait_for_a_dead_loop(server):
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        out = ctl(server, "status", check=4)
+        assert "cannot reach sluiced" in out.stderr
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    server.alive()
 
 
 @case
