@@ -169,13 +169,16 @@ static int drain_confirm(struct ctl *ctl, const struct choice *choice)
 	const json_t *items = json_object_get(tree, "items");
 	for (size_t i = 0; i < json_array_size(items); i++) {
 		const json_t *b = json_array_get(items, i);
-		n_other += strcmp(json_str(b, "address"), choice->text) != 0 &&
+		const char *address = json_str(b, "address");
+		bool is_v6 = strchr(address, ':') != NULL;
+		bool same_family = is_v6 != address_is_v4(&choice->address);
+		n_other += same_family && strcmp(address, choice->text) != 0 &&
 			   json_is_true(json_object_get(b, "eligible"));
 	}
 	json_decref(tree);
 	if (n_other > 0 || ctl->yes || ctl->dry_run)
 		return CTL_OK;
-	fprintf(stderr, "warning: %s/%s has no other backend that takes new flows\n",
+	fprintf(stderr, "warning: %s/%s has no other backend of this family that takes new flows\n",
 		choice->namespace, choice->name);
 	if (!isatty(0))
 		return CTL_OK;
