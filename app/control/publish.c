@@ -202,7 +202,8 @@ uint32_t control_own_addresses(const struct control *c, struct address *out, uin
 	struct address *list = own_list(c, &n);
 	if (list == NULL)
 		return 0;
-	memcpy(out, list, (n < max ? n : max) * sizeof(*list));
+	if (max > 0 && n > 0) // out may be NULL: only the count is wanted
+		memcpy(out, list, (n < max ? n : max) * sizeof(*list));
 	free(list);
 	return n;
 }
