@@ -61,6 +61,7 @@ static struct health_verdict decide(const struct control *c, const struct servic
 }
 
 // ---------------------------------------------------------------- since when
+// By backend id: a look-up in the registry for each, so only for services that something happened to.
 static bool remember(void *arg, const struct service *s, const struct service_listener *l,
 	const struct service_backend *b, uint16_t port)
 {
@@ -95,8 +96,20 @@ void control_backends_remember(struct control *c)
 		if (!(c->published->backends[id].flags & SNAPSHOT_BACKEND_LISTED))
 			c->memory[id].known = false;
 	}
-	for (uint32_t i = 0; i < service_store_count(c->store); i++)
-		visit_backends(service_store_at(c->store, i), remember, c);
+	// Probes and operators change what is said of a backend too; those who tell of it remember it (below).
+	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
+		const struct service *s = service_store_at(c->store, i);
+		if (s->generation > c->remembered_generation)
+			visit_backends(s, remember, c);
+	}
+	c->remembered_generation = service_store_generation(c->store);
+}
+
+void control_remember_service(struct control *c, const char *namespace, const char *name)
+{
+	const struct service *s = service_store_find(c->store, namespace, name);
+	if (s != NULL && c->published != NULL)
+		visit_backends(s, remember, c);
 }
 
 // ---------------------------------------------------------------- status
@@ -210,6 +223,7 @@ static bool note_backend(void *arg, const struct service *s, const struct servic
 	struct probe_visit *v = arg;
 	if (control_find_probe(v->c, s, l, &b->address, port) != &v->watched->health)
 		return true;
+	remember(v->c, s, l, b, port);
 	if (v->last_port == port && address_equal(&v->last_address, &b->address))
 		return true;
 	v->last_address = b->address;

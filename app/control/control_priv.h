@@ -135,6 +135,7 @@ struct control {
 	uint64_t own_hash; // of the own addresses last told to the twins
 	struct control_memory *memory;
 	uint32_t n_memory;
+	uint64_t remembered_generation; // of the store
 	struct {
 		char source[32];
 		bool synced;
@@ -216,6 +217,7 @@ const struct health_probe *control_find_probe(const struct control *c, const str
 // Port of a backend for a listener, 0: it does not serve it.
 uint16_t control_backend_port(const struct service_backend *b, const struct service_listener *l);
 void control_backends_remember(struct control *c); // after a publication
+void control_remember_service(struct control *c, const char *namespace, const char *name);
 void control_note_probe(
 	struct control *c, const struct control_watched *w, enum health_probe_verdict before);
 

@@ -327,8 +327,11 @@ int control_change(struct control *c, uint32_t work, struct error *err)
 		c->work |= work;
 		return 0;
 	}
-	control_arm(c->coalesce, c->config.coalesce_ns);
+	uint64_t begun_ns = control_now_ns(c);
 	int rc = control_publish_now(c, work, err);
+	uint64_t cost_ns = control_now_ns(c) - begun_ns;
+	// A publication that takes long is followed by a pause as long, so that the loop has time for the rest.
+	control_arm(c->coalesce, cost_ns > c->config.coalesce_ns ? cost_ns : c->config.coalesce_ns);
 	if (rc == 0)
 		c->is_failed = false;
 	return rc;

@@ -286,6 +286,9 @@ static void test_verdict_publishes_and_is_told(void **state)
 	uint32_t before = fake.n_published;
 	report(0, true, "", 1);
 	assert_int_equal(fake.n_published, before); // unknown counted as up
+	struct control_backend_status early;
+	control_each_backend(control, NULL, first_status, &early);
+	control->memory[early.backend_id].since_ms = 5; // long ago
 	report(0, false, "connect: Connection refused", 2);
 	assert_int_equal(fake.n_published, before + 1);
 	assert_int_equal(count_eligible("203.0.113.1"), 1);
@@ -299,6 +302,7 @@ static void test_verdict_publishes_and_is_told(void **state)
 	assert_int_equal(status.state, HEALTH_DOWN);
 	assert_false(status.eligible);
 	assert_string_equal(status.verdict_active, "down");
+	assert_true(status.since_ms > 5);
 	settle();
 	report(0, true, "", 2);
 	assert_int_equal(count_eligible("203.0.113.1"), 2);
@@ -354,7 +358,13 @@ static void test_drain_and_weight(void **state)
 	put("a", "203.0.113.1", 3);
 	settle();
 	struct service_overlay o = drain_of("10.9.0.2");
+	struct control_backend_status drained;
+	control_each_backend(control, NULL, first_status, &drained);
+	control->memory[drained.backend_id].since_ms = 5; // long ago
 	assert_int_equal(control_put_overlay(control, &o, NULL), 0);
+	control_each_backend(control, NULL, first_status, &drained);
+	assert_int_equal(drained.state, HEALTH_DRAINING);
+	assert_true(drained.since_ms > 5);
 	settle();
 	assert_int_equal(count_eligible("203.0.113.1"), 2);
 	o.has_weight = true;
