@@ -222,9 +222,9 @@ uint64_t hash_stable(const void *bytes, size_t len, uint64_t seed);
 static inline uint16_t checksum_fold(uint64_t sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)((sum & 0xffff) + (sum >> 16));
+	uint32_t word = (uint32_t)sum + (uint32_t)(sum >> 32); // end-around carry: fits
+	word += word << 16 | word >> 16;
+	return (uint16_t)(word >> 16); // both halves added, the low half's carry is in
 }
 
 // Un-folded one's-complement sum of bytes (odd length padded with 0).
@@ -251,13 +251,20 @@ static inline rte_be16_t checksum_update(rte_be16_t old, uint64_t removed, uint6
 	return (rte_be16_t)~checksum_fold(sum);
 }
 
-// The same in two steps, where one change goes into several checksums: the folded delta of what went and came, then each
-// checksum. A delta of something that changed is never 0.
-static inline uint16_t checksum_delta(uint64_t removed, uint64_t added)
+// The same in two steps, where one change goes into several checksums: un-folded deltas of words that changed, which may be
+// added up, then each checksum, folded once.
+static inline uint64_t checksum_delta(uint32_t was, uint32_t is)
 {
-	return checksum_fold((uint64_t)(uint16_t)~checksum_fold(removed) + added);
+	return (uint64_t)(uint32_t)~was + is;
 }
-static inline rte_be16_t checksum_apply(rte_be16_t old, uint32_t delta) // a sum of a few deltas
+static inline uint64_t checksum_delta_address(const struct address *was, const struct address *is)
+{
+	uint64_t delta = 0;
+	for (int i = 0; i < 4; i++)
+		delta += checksum_delta(was->words[i], is->words[i]);
+	return delta;
+}
+static inline rte_be16_t checksum_apply(rte_be16_t old, uint64_t delta)
 {
 	return (rte_be16_t)~checksum_fold((uint64_t)(uint16_t)~old + delta);
 }

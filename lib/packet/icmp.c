@@ -69,17 +69,12 @@ bool packet_parse_quoted(const struct rte_mbuf *mbuf, const struct packet *p, st
 	return true;
 }
 
-static uint16_t address_delta(const struct packet *p, const struct packet_nat *nat)
-{
-	return checksum_delta(checksum_sum_address(&p->src) + checksum_sum_address(&p->dst),
-		checksum_sum_address(&nat->src) + checksum_sum_address(&nat->dst));
-}
-
 // Addresses and, for IPv4, the header checksum. Returns the delta of the addresses.
-static uint16_t rewrite_ip(
+static uint64_t rewrite_ip(
 	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat)
 {
-	uint16_t delta = address_delta(p, nat);
+	uint64_t delta = checksum_delta_address(&p->src, &nat->src) +
+			 checksum_delta_address(&p->dst, &nat->dst);
 	if (p->is_v6) {
 		struct v6_header *ip = packet_at(mbuf, p->l3_offset);
 		ip->src = nat->src;
@@ -94,10 +89,10 @@ static uint16_t rewrite_ip(
 }
 
 static void rewrite_quoted_l4(struct rte_mbuf *mbuf, const struct packet *quoted,
-	const struct packet_nat *nat, uint32_t delta)
+	const struct packet_nat *nat, uint64_t delta)
 {
-	delta += checksum_delta((uint64_t)quoted->src_port + quoted->dst_port,
-		(uint64_t)nat->src_port + nat->dst_port);
+	delta += checksum_delta(quoted->src_port, nat->src_port) +
+		 checksum_delta(quoted->dst_port, nat->dst_port);
 	struct udp_header *udp = packet_at(mbuf, quoted->l4_offset); // ports of TCP lie alike
 	udp->src_port = nat->src_port;
 	udp->dst_port = nat->dst_port;
@@ -135,7 +130,7 @@ void packet_rewrite_icmp_error(struct rte_mbuf *mbuf, const struct packet *p,
 	eth->src = outer->src_mac;
 	rewrite_ip(mbuf, p, outer);
 	decrement_ttl(mbuf, p);
-	uint16_t delta = rewrite_ip(mbuf, quoted, inner);
+	uint64_t delta = rewrite_ip(mbuf, quoted, inner);
 	rewrite_quoted_l4(mbuf, quoted, inner, delta);
 	struct icmp_header *icmp = packet_at(mbuf, p->l4_offset);
 	icmp->checksum = 0;

@@ -30,20 +30,22 @@ struct packet {
 	struct address src;
 	struct address dst;
 	rte_be16_t src_port; // TCP, UDP; echo identifier
-	rte_be16_t dst_port;
-	uint16_t l3_offset; // IP header
-	uint16_t l4_offset; // TCP, UDP, ICMP header
-	uint16_t l3_length; // IP total length (header and payload), host order
-	uint16_t l4_length; // from the L4 header to the end of the IP packet
-	uint8_t protocol;   // NET_PROTO_*
-	uint8_t kind;       // enum packet_kind
-	uint8_t reason;     // enum drop_reason when kind is PACKET_BAD
+	rte_be16_t dst_port; // behind src_port, as on the wire and in struct packet_nat
+	uint16_t l3_offset;  // IP header
+	uint16_t l4_offset;  // TCP, UDP, ICMP header
+	uint16_t l3_length;  // IP total length (header and payload), host order
+	uint16_t l4_length;  // from the L4 header to the end of the IP packet
+	uint8_t protocol;    // NET_PROTO_*
+	uint8_t kind;        // enum packet_kind
+	uint8_t reason;      // enum drop_reason when kind is PACKET_BAD
 	uint8_t tcp_flags;
 	uint8_t ttl;
 	bool is_v6;
 	bool have_addresses;     // src and dst are valid (also for some PACKET_BAD)
 	bool is_atomic_fragment; // IPv6 fragment header, offset 0, no more
+	uint8_t pad[4];          // 0, so that two may be compared as bytes
 };
+_Static_assert(sizeof(struct packet) == 56, "no hidden padding");
 
 // Parses one frame. Lengths, version, IPv4 header checksum, impossible TCP flags and sources are checked here; L4 checksums are
 // not (packet_l4_checksum_ok). Ethernet padding is no lie: bytes after the IP total length are ignored. Never

@@ -3,55 +3,59 @@
 // fullnat: both addresses and both ports change, one delta for the addresses goes into the IPv4 header and into L4.
 #include "packet_priv.h"
 
-static inline rte_be16_t udp_checksum_apply(rte_be16_t old, uint32_t delta)
+// Both ports as they lie in the packet, in struct packet and in struct packet_nat.
+static inline uint32_t ports_load(const rte_be16_t *src_port)
 {
-	if (old == 0)
-		return 0; // the sender made none (IPv4: the parser refuses it in IPv6)
-	rte_be16_t sum = checksum_apply(old, delta);
-	return sum == 0 ? 0xffff : sum;
+	uint32_t ports;
+	memcpy(&ports, src_port, sizeof(ports));
+	return ports;
 }
+_Static_assert(offsetof(struct packet, dst_port) == offsetof(struct packet, src_port) + 2, "ports");
+_Static_assert(offsetof(struct packet_nat, dst_port) == offsetof(struct packet_nat, src_port) + 2,
+	"ports");
 
-static inline void rewrite_l4(struct rte_mbuf *mbuf, const struct packet *p,
-	const struct packet_nat *nat, uint32_t address_delta)
+static inline void rewrite_l4(
+	struct rte_mbuf *mbuf, const struct packet *p, uint32_t ports, uint64_t delta)
 {
-	uint32_t delta = address_delta + checksum_delta((uint64_t)p->src_port + p->dst_port,
-						 (uint64_t)nat->src_port + nat->dst_port);
+	delta += checksum_delta(ports_load(&p->src_port), ports);
+	uint8_t *l4 = packet_at(mbuf, p->l4_offset);
+	memcpy(l4, &ports, sizeof(ports));
 	if (p->protocol == NET_PROTO_TCP) {
-		struct tcp_header *tcp = packet_at(mbuf, p->l4_offset);
-		tcp->src_port = nat->src_port;
-		tcp->dst_port = nat->dst_port;
+		struct tcp_header *tcp = (void *)l4;
 		tcp->checksum = checksum_apply(tcp->checksum, delta);
-	} else {
-		struct udp_header *udp = packet_at(mbuf, p->l4_offset);
-		udp->src_port = nat->src_port;
-		udp->dst_port = nat->dst_port;
-		udp->checksum = udp_checksum_apply(udp->checksum, delta);
+		return;
 	}
+	struct udp_header *udp = (void *)l4;
+	if (udp->checksum == 0)
+		return; // the sender made none (IPv4: the parser refuses it in IPv6)
+	rte_be16_t sum = checksum_apply(udp->checksum, delta);
+	udp->checksum = sum == 0 ? 0xffff : sum;
 }
 
-static inline uint32_t rewrite_v4(
+static inline uint64_t rewrite_v4(
 	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat)
 {
 	struct v4_header *ip = packet_at(mbuf, p->l3_offset);
-	uint32_t delta = checksum_delta((uint64_t)p->src.words[3] + p->dst.words[3],
-		(uint64_t)nat->src.words[3] + nat->dst.words[3]);
-	ip->src = nat->src.words[3];
-	ip->dst = nat->dst.words[3];
+	rte_be32_t src = address_v4(&nat->src), dst = address_v4(&nat->dst);
+	uint64_t delta =
+		checksum_delta(address_v4(&p->src), src) + checksum_delta(address_v4(&p->dst), dst);
+	ip->src = src;
+	ip->dst = dst;
 	ip->ttl--;
 	// TTL is the first byte of its word: one less there.
 	ip->checksum = checksum_apply(ip->checksum, delta + (uint16_t)~RTE_BE16(0x0100));
 	return delta;
 }
 
-static inline uint32_t rewrite_v6(
+static inline uint64_t rewrite_v6(
 	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat)
 {
 	struct v6_header *ip = packet_at(mbuf, p->l3_offset);
 	ip->src = nat->src;
 	ip->dst = nat->dst;
 	ip->hop_limit--;
-	return checksum_delta(checksum_sum_address(&p->src) + checksum_sum_address(&p->dst),
-		checksum_sum_address(&nat->src) + checksum_sum_address(&nat->dst));
+	return checksum_delta_address(&p->src, &nat->src) +
+	       checksum_delta_address(&p->dst, &nat->dst);
 }
 
 void packet_rewrite_fullnat(
@@ -60,6 +64,6 @@ void packet_rewrite_fullnat(
 	struct eth_header *eth = packet_at(mbuf, 0);
 	eth->dst = nat->dst_mac;
 	eth->src = nat->src_mac;
-	uint32_t delta = p->is_v6 ? rewrite_v6(mbuf, p, nat) : rewrite_v4(mbuf, p, nat);
-	rewrite_l4(mbuf, p, nat, delta);
+	uint64_t delta = p->is_v6 ? rewrite_v6(mbuf, p, nat) : rewrite_v4(mbuf, p, nat);
+	rewrite_l4(mbuf, p, ports_load(&nat->src_port), delta);
 }

@@ -333,12 +333,32 @@ static void test_refused_l4(void **state)
 		{ 39, 0, DROP_UDP_BAD_LENGTH },
 		{ 38, 1, DROP_UDP_BAD_LENGTH },
 	};
-	check_edits((struct frame_spec){ .protocol = NET_PROTO_UDP, .n_payload = 4 }, udp,
-		ARRAY_SIZE(udp));
-	size_t n = frame_build(
-		&(struct frame_spec){ .is_v6 = true, .protocol = NET_PROTO_UDP }, frame);
-	frame_put16(frame + 60, 0);
-	assert_bad(parse_bytes(frame, n), DROP_BAD_L4_CHECKSUM);
+	for (uint16_t n_padding = 0; n_padding < 50; n_padding += 40) // short and long frames
+		check_edits(
+			(struct frame_spec){
+				.protocol = NET_PROTO_UDP, .n_payload = 4, .n_padding = n_padding },
+			udp, ARRAY_SIZE(udp));
+	size_t n = 0;
+	for (uint16_t n_payload = 0; n_payload < 50; n_payload += 40) {
+		struct frame_spec bare = {
+			.is_v6 = true, .protocol = NET_PROTO_UDP, .n_payload = n_payload
+		};
+		n = frame_build(&bare, frame);
+		frame_put16(frame + 60, 0);
+		assert_bad(parse_bytes(frame, n), DROP_BAD_L4_CHECKSUM);
+	}
+	// What only looks like UDP, and UDP that is shorter than its header and says so.
+	uint8_t alike[40] = { 0, 9, 0, 9, 0, sizeof(alike) };
+	struct frame_spec esp = { .protocol = 50, .payload = alike, .n_payload = sizeof(alike) };
+	assert_int_equal(parse_spec(esp).kind, PACKET_PROTOCOL);
+	uint8_t shorter[7] = { 0, 9, 0, 9, 0, sizeof(shorter) };
+	struct frame_spec raw_udp = {
+		.protocol = 99, .payload = shorter, .n_payload = sizeof(shorter), .n_padding = 40
+	};
+	n = frame_build(&raw_udp, frame);
+	frame[23] = NET_PROTO_UDP;
+	frame_put16(frame + 24, frame_v4_checksum(frame, 14));
+	assert_bad(parse_bytes(frame, n), DROP_UDP_TRUNCATED);
 	for (uint16_t left = 0; left < 8; left++) {
 		struct frame_spec raw = { .protocol = 99, .n_payload = left };
 		n = frame_build(&raw, frame);
@@ -553,6 +573,16 @@ static void test_mutations(void **state)
 			assert_int_equal(p.l4_offset + p.l4_length, p.l3_offset + p.l3_length);
 			assert_true(p.l4_offset <= mbuf->data_len);
 		}
+		// The short way for common packets and the long one, which frames to a group take.
+		const struct mac nobody = { { 0 } };
+		struct packet again;
+		frame[0] = 3;
+		struct rte_mbuf *other = frame_mbuf(frame, n);
+		if (mbuf->nb_segs == 1 && n > 0) {
+			packet_parse(other, &nobody, &again);
+			assert_memory_equal(&again, &p, sizeof(p));
+		}
+		frame_mbuf_destroy(other);
 		packet_l4_checksum_ok(mbuf, &p);
 		packet_l4_checksum_is_partial(mbuf, &p);
 		frame_mbuf_destroy(mbuf);
