@@ -79,6 +79,7 @@ static void flow_adopt_batch(struct flow_table *table, uint32_t first, uint32_t 
 		if (keep) {
 			r->nexthop_client = UINT16_MAX;
 			r->nexthop_backend = UINT16_MAX;
+			r->route_generation = 0; // look again
 			table->n_flows++;
 			table->n_used = first + i + 1;
 		} else {

@@ -55,7 +55,7 @@ struct flow_record {
 	rte_be16_t snat_port; // the backend's view of our source port
 	uint16_t snat_slot;
 	uint8_t policy;           // index of the timeout policy (struct flow_policy)
-	uint8_t route_generation; // low bits of the FIB generation that nexthop_* come from
+	uint8_t route_generation; // tag of the FIB that nexthop_* come from; 0: look again
 	uint32_t backend_id;      // stable identity of (service, listener, backend)
 	uint16_t nexthop_client;  // next-hop index towards the client
 	uint16_t nexthop_backend;

@@ -33,7 +33,7 @@ static enum drop_reason flow_open(struct pipeline *p, struct burst *b, uint32_t 
 		.policy = l->policy,
 		.backend_id = backend_id,
 		.stamp_s = p->now_s,
-		.route_generation = (uint8_t)nexthop_fib_generation(p->snapshot->fib),
+		.route_generation = route_tag(p->snapshot->fib),
 		.nexthop_client = pipeline_route(p, &packet->src),
 		.nexthop_backend = pipeline_route(p, &backend->address),
 	};
@@ -153,6 +153,19 @@ static bool answer_is_partial(const struct burst *b, uint32_t i, const struct fl
 	       !packet_l4_checksum_ok(b->mbufs[i], &b->packets[i]);
 }
 
+// Once a second and flow. Control gives policies and slots to others when nobody can hold them any more, which it tells by the
+// longest idle timeout: so a packet takes over its listener's present policy, and a backend's packets do not
+// keep a flow whose VIP no service has.
+static void stamp_flow(struct pipeline *p, struct burst *b, uint32_t i, struct flow_record *r)
+{
+	const struct snapshot *s = p->snapshot;
+	if (b->listener_idx[i] < s->n_listeners)
+		__atomic_store_n(
+			&r->policy, s->listeners[b->listener_idx[i]].policy, __ATOMIC_RELAXED);
+	if (b->side[i] == FLOW_SIDE_CLIENT || s->own[r->vip_slot].kind != SNAPSHOT_OWN_NONE)
+		__atomic_store_n(&r->stamp_s, p->now_s, __ATOMIC_RELAXED);
+}
+
 bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i)
 {
 	struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
@@ -187,7 +200,7 @@ bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i)
 	if (next != r->state)
 		__atomic_store_n(&r->state, next, __ATOMIC_RELAXED);
 	if (r->stamp_s != p->now_s)
-		__atomic_store_n(&r->stamp_s, p->now_s, __ATOMIC_RELAXED);
+		stamp_flow(p, b, i, r);
 	b->verdict[i] = PIPELINE_FORWARD;
 	return true;
 }

@@ -121,20 +121,39 @@ static void look_again(struct pipeline *p, struct burst *b, uint32_t i, const st
 		b->side[i] = side;
 }
 
+// Packets pending[from..to-1] that have a flow.
+static void rewrite_span(
+	struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t from, uint32_t to)
+{
+	for (uint32_t k = from; k < to; k++) {
+		uint32_t i = pending[k];
+		if (b->flow_idx[i] != FLOW_NONE && b->verdict[i] == PIPELINE_FORWARD)
+			stage_rewrite(p, b, i);
+	}
+}
+
+// A new flow may be given the record of one that ended, or had to make room, after earlier packets of this burst were
+// decided by it: those are rewritten first, while the record still says what they need.
 static void stage_decide(struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t n)
 {
 	bool changed = false; // a flow was added or removed in this burst
+	uint32_t n_rewritten = 0;
 	for (uint32_t k = 0; k < n; k++) {
 		uint32_t i = pending[k];
 		if (changed &&
 			(b->flow_idx[i] == FLOW_NONE || flow_is_stale_answer(p, b, i, &b->keys[k])))
 			look_again(p, b, i, &b->keys[k]);
-		if (b->flow_idx[i] != FLOW_NONE && stage_follow(p, b, i))
+		if (b->flow_idx[i] != FLOW_NONE && stage_follow(p, b, i)) {
+			changed |= b->flow_idx[i] == FLOW_NONE; // reset
 			continue;
+		}
 		changed = true;
 		b->flow_idx[i] = FLOW_NONE;
+		rewrite_span(p, b, pending, n_rewritten, k);
+		n_rewritten = k;
 		stage_open(p, b, i);
 	}
+	rewrite_span(p, b, pending, n_rewritten, n);
 }
 
 void pipeline_run(struct pipeline *p, struct burst *b)
@@ -151,11 +170,6 @@ void pipeline_run(struct pipeline *p, struct burst *b)
 		stage_look_up(p, b, pending, n);
 		stage_decide(p, b, pending, n);
 	}
-	for (uint32_t k = 0; k < n; k++) {
-		uint32_t i = pending[k];
-		if (b->flow_idx[i] != FLOW_NONE && b->verdict[i] == PIPELINE_FORWARD)
-			stage_rewrite(p, b, i);
-	}
 }
 
 void stage_end_flow(struct pipeline *p, uint32_t flow_idx)
@@ -168,6 +182,18 @@ void stage_end_flow(struct pipeline *p, uint32_t flow_idx)
 	flow_remove(&p->flows, flow_idx);
 }
 
+// The tag of a FIB comes round: what a flow was not told by a packet, it is told by the sweep, so that after a pass no
+// flow believes a next hop of an older FIB (control gives indices to other neighbours after two passes).
+static void forget_old_routes(struct pipeline *p, uint32_t first, uint32_t max_records)
+{
+	uint8_t tag = route_tag(p->snapshot->fib);
+	for (uint32_t i = first; i < p->flows.n_used && i - first < max_records; i++) {
+		struct flow_record *r = flow_record(&p->flows, i);
+		if (r->route_generation != tag)
+			__atomic_store_n(&r->route_generation, ROUTE_TAG_OLD, __ATOMIC_RELAXED);
+	}
+}
+
 uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 {
 	uint32_t expired[256];
@@ -175,6 +201,7 @@ uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 		max_records = 256;
 	if (p->policies_generation != p->snapshot->generation)
 		pipeline_refresh_policies(p);
+	forget_old_routes(p, p->flows.sweep_next, max_records);
 	uint32_t n = flow_sweep(&p->flows, p->policies, p->now_s, max_records, expired);
 	uint32_t n_closed = 0;
 	for (uint32_t i = 0; i < n; i++) {

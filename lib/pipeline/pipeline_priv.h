@@ -66,6 +66,13 @@ static inline void relaxed_add(uint64_t *value, uint64_t n)
 	__atomic_store_n(value, *value + n, __ATOMIC_RELAXED);
 }
 
+// Which FIB a flow's next hops come from, in the byte that a record has for it.
+#define ROUTE_TAG_OLD 0 // no FIB's: look again
+static inline uint8_t route_tag(const struct nexthop_fib *fib)
+{
+	return (uint8_t)(nexthop_fib_generation(fib) % UINT8_MAX + 1);
+}
+
 // Way towards a peer as the FIB of the snapshot has it now.
 static inline uint16_t pipeline_route(const struct pipeline *p, const struct address *peer)
 {

@@ -77,7 +77,7 @@ static void count_backend(
 void stage_rewrite(struct pipeline *p, struct burst *b, uint32_t i)
 {
 	struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
-	uint8_t generation = (uint8_t)nexthop_fib_generation(p->snapshot->fib);
+	uint8_t generation = route_tag(p->snapshot->fib);
 	if (unlikely(r->route_generation != generation))
 		refresh_routes(p, r, generation);
 	bool to_backend = b->side[i] == FLOW_SIDE_CLIENT;

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Flows that end, change hands or outlive what they were made from: within one burst, over many FIBs, over changes of
+// their service.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "frames_priv.h"
+#include "world_priv.h"
+
+static struct rte_mbuf *client_frame(uint16_t port, uint8_t tcp_flags)
+{
+	uint8_t frame[FRAME_MAX];
+	struct frame_spec spec = { .src = "100.64.0.1",
+		.dst = "203.0.113.10",
+		.protocol = NET_PROTO_TCP,
+		.src_port = port,
+		.dst_port = 80,
+		.tcp_flags = tcp_flags };
+	return frame_mbuf(frame, frame_build(&spec, frame));
+}
+
+static struct rte_mbuf *backend_frame(const struct flow_record *r, uint8_t tcp_flags)
+{
+	uint8_t frame[FRAME_MAX];
+	char src[ADDRESS_TEXT_LEN];
+	address_format(&r->backend, src);
+	struct frame_spec spec = { .src = src,
+		.dst = "192.0.2.1",
+		.protocol = NET_PROTO_TCP,
+		.src_port = rte_be_to_cpu_16(r->backend_port),
+		.dst_port = rte_be_to_cpu_16(r->snat_port),
+		.tcp_flags = tcp_flags };
+	return frame_mbuf(frame, frame_build(&spec, frame));
+}
+
+static void run_burst(struct world *w, struct burst *b, uint32_t n)
+{
+	struct pipeline *p = &w->workers[0];
+	p->now_ns = w->now_ns;
+	p->now_s = (uint32_t)(w->now_ns / CLOCK_S);
+	b->n = n;
+	memset(b->in_port, 0, sizeof(b->in_port));
+	pipeline_run(p, b);
+}
+
+static void free_burst(struct burst *b)
+{
+	for (uint32_t i = 0; i < b->n; i++)
+		frame_mbuf_destroy(b->mbufs[i]);
+}
+
+static void run_one(struct world *w, struct burst *b, struct rte_mbuf *mbuf)
+{
+	b->mbufs[0] = mbuf;
+	run_burst(w, b, 1);
+	assert_int_equal(b->verdict[0], PIPELINE_FORWARD);
+	free_burst(b);
+}
+
+static uint16_t source_port(const struct rte_mbuf *mbuf)
+{
+	struct packet p;
+	packet_parse(mbuf, NULL, &p);
+	assert_int_equal(p.kind, PACKET_FLOW);
+	return rte_be_to_cpu_16(p.src_port);
+}
+
+// The only flow of worker 0, established.
+static struct flow_record *establish(struct world *w, struct burst *b)
+{
+	run_one(w, b, client_frame(5000, TCP_SYN));
+	struct flow_record *r = flow_record(&w->workers[0].flows, 0);
+	run_one(w, b, backend_frame(r, TCP_SYN | TCP_ACK));
+	run_one(w, b, client_frame(5000, TCP_ACK));
+	assert_int_equal(r->state, FLOW_STATE_ESTABLISHED);
+	return r;
+}
+
+// A flow that is to be reset ends once, however many of its packets are in the burst.
+static void reset_ends_a_flow_once(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	struct flow_record *r = establish(&w, &b);
+	struct snapshot_backend *backends = (struct snapshot_backend *)w.snapshot->backends;
+	backends[r->backend_id].flags |= SNAPSHOT_BACKEND_RESET;
+	for (uint32_t i = 0; i < 4; i++)
+		b.mbufs[i] = client_frame(5000, TCP_ACK);
+	run_burst(&w, &b, 4);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(b.verdict[i], PIPELINE_REPLY);
+	assert_int_equal(w.workers[0].flows.n_flows, 0);
+	assert_int_equal(w.counters[0].values[COUNTER_FLOWS_CLOSED], 1);
+	free_burst(&b);
+	world_fini(&w);
+}
+
+// The last segment of a closed flow and the SYN that uses its port again, in one burst: each goes with its own flow.
+static void last_segment_stays_with_its_flow(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	struct flow_record *r = establish(&w, &b);
+	run_one(&w, &b, client_frame(5000, TCP_RST));
+	assert_int_equal(r->state, FLOW_STATE_CLOSED);
+	uint16_t before = rte_be_to_cpu_16(r->snat_port);
+	b.mbufs[0] = client_frame(5000, TCP_ACK);
+	b.mbufs[1] = client_frame(5000, TCP_SYN);
+	run_burst(&w, &b, 2);
+	assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+	assert_int_equal(b.verdict[1], PIPELINE_FORWARD);
+	assert_int_equal(source_port(b.mbufs[0]), before);
+	assert_int_not_equal(source_port(b.mbufs[1]), before);
+	free_burst(&b);
+	world_fini(&w);
+}
+
+// A burst of SYNs larger than the table: flows of the same burst give way to each other, no packet leaves as another's.
+static void eviction_within_a_burst(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 4, 1024, 65535);
+	world_publish(&w, 1); // one backend: source ports must differ
+	for (uint32_t i = 0; i < 16; i++)
+		b.mbufs[i] = client_frame((uint16_t)(6000 + i), TCP_SYN);
+	run_burst(&w, &b, 16);
+	for (uint32_t i = 0; i < 16; i++) {
+		assert_int_equal(b.verdict[i], PIPELINE_FORWARD);
+		for (uint32_t k = 0; k < i; k++)
+			assert_int_not_equal(source_port(b.mbufs[i]), source_port(b.mbufs[k]));
+	}
+	free_burst(&b);
+	world_fini(&w);
+}
+
+static struct nexthop_fib *fib_by_entry(uint16_t nexthop, uint32_t generation)
+{
+	struct nexthop_route routes[2] = {
+		{ .prefix = { address_from_v4(0), 0 }, .nexthop = nexthop }, { .nexthop = nexthop }
+	};
+	return nexthop_fib_create(routes, 2, generation);
+}
+
+// A flow keeps low bits of the FIB's generation. One that sleeps while they come round must not believe its next hop, which may
+// be another neighbour's by now: the sweep makes it look again.
+static void generation_comes_round(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	struct nexthop_table table = { w.entries, 4 };
+	struct mac second = { { 2, 0, 0, 0, 0, 9 } };
+	nexthop_store(&table, 1, &second, 0, NEXTHOP_VALID);
+	static const uint32_t rounds[] = { 255, 256, 510, 512, 65536 };
+	for (uint32_t i = 0; i < ARRAY_SIZE(rounds); i++) {
+		uint16_t port = (uint16_t)(5000 + i);
+		run_one(&w, &b, client_frame(port, TCP_SYN));
+		struct nexthop_fib *fibs[2] = { fib_by_entry(1, 2),
+			fib_by_entry(1, 1 + rounds[i]) };
+		struct snapshot *was = w.snapshot, *next[2];
+		for (int k = 0; k < 2; k++) {
+			next[k] = snapshot_with_fib(was, fibs[k], ++w.generation);
+			w.workers[0].snapshot = next[k];
+			if (k == 0)
+				pipeline_housekeep(&w.workers[0], 256);
+		}
+		b.mbufs[0] = client_frame(port, TCP_SYN);
+		run_burst(&w, &b, 1);
+		assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+		assert_memory_equal(frame_bytes(b.mbufs[0]), second.bytes, 6);
+		free_burst(&b);
+		w.workers[0].snapshot = was;
+		for (int k = 0; k < 2; k++) {
+			snapshot_destroy(next[k]);
+			nexthop_fib_destroy(fibs[k]);
+		}
+	}
+	world_fini(&w);
+}
+
+// The index of a timeout policy is given to other timeouts when no flow can hold it: so a live flow takes over the policy
+// that its listener has now.
+static void live_flow_takes_the_new_policy(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	struct flow_record *r = establish(&w, &b);
+	const struct snapshot_backend *backend = &w.snapshot->backends[r->backend_id];
+	struct snapshot_listener *l =
+		(struct snapshot_listener *)&w.snapshot->listeners[backend->listener_idx];
+	l->policy = (uint8_t)(r->policy + 1);
+	w.now_ns += CLOCK_S;
+	run_one(&w, &b, client_frame(5000, TCP_ACK));
+	assert_int_equal(r->policy, l->policy);
+	world_fini(&w);
+}
+
+// Once no service has the VIP, its slot is given away after the idle timeout: a backend that goes on sending must not keep
+// the flow beyond that.
+static void flow_of_a_removed_vip_ages(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	struct flow_record *r = establish(&w, &b);
+	uint32_t stamp_s = r->stamp_s;
+	w.now_ns += 2 * CLOCK_S;
+	run_one(&w, &b, backend_frame(r, TCP_ACK));
+	assert_int_equal(r->stamp_s, stamp_s + 2);
+	struct snapshot_own *own = (struct snapshot_own *)w.snapshot->own;
+	own[r->vip_slot].kind = SNAPSHOT_OWN_NONE;
+	w.now_ns += 2 * CLOCK_S;
+	run_one(&w, &b, backend_frame(r, TCP_ACK));
+	assert_int_equal(r->stamp_s, stamp_s + 2);
+	world_fini(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(last_segment_stays_with_its_flow),
+		cmocka_unit_test(eviction_within_a_burst),
+		cmocka_unit_test(generation_comes_round),
+		cmocka_unit_test(live_flow_takes_the_new_policy),
+		cmocka_unit_test(flow_of_a_removed_vip_ages),
+		cmocka_unit_test(reset_ends_a_flow_once),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
