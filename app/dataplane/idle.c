@@ -86,7 +86,8 @@ static uint64_t sleep_length(struct worker *w, uint64_t silent_ns)
 
 void idle_turn(struct worker *w)
 {
-	if (w->dp->idle == DEVICE_IDLE_POLL || w->mail != NULL)
+	// Not with a question at work, nor with an answer that control was not called for yet.
+	if (w->dp->idle == DEVICE_IDLE_POLL || w->mail != NULL || w->posted)
 		return;
 	uint64_t sleep_ns;
 	if (w->dp->idle == DEVICE_IDLE_SLEEP) {

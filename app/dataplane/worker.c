@@ -26,7 +26,8 @@ static void take_snapshot(struct worker *w)
 {
 	// acquire: what the pointer leads to was written before it was published
 	const struct snapshot *s = __atomic_load_n(&w->dp->snapshot, __ATOMIC_ACQUIRE);
-	if (likely(s == w->pipeline.snapshot))
+	// The generation too: a snapshot may come to lie where a freed one was, while this worker slept.
+	if (likely(s == w->pipeline.snapshot && (s == NULL || s->generation == w->face.generation)))
 		return;
 	w->pipeline.snapshot = s;
 	__atomic_store_n(&w->face.generation, s ? s->generation : 0, __ATOMIC_RELEASE);
