@@ -3,7 +3,7 @@
 // One frame to struct packet. Every header is checked twice: against the length that the layer above it claims (a lie or a cut
 // is named after that header) and against data_len of the first segment, past which nothing is read.
 //
-// parse_whole knows everything and names what it refuses. In front of it, common_v4 and common_v6 take the packet that nearly all are
+// parse_whole knows everything and names what it refuses. In front of it, plain_v4 and plain_v6 take the packet that nearly all are
 // (TCP or UDP, whole, no options or extension headers, nothing wrong) with 98 instead of 149 instructions, and leave the rest to
 // it. They must agree: unit test and fuzzer compare them (frames to a group MAC go the long way).
 #include "packet_priv.h"
@@ -353,15 +353,15 @@ static __attribute__((noinline)) void parse_whole(
 		parse_v6(mbuf, out);
 }
 
-// ---------------------------------------------------------------- the common packet
+// ---------------------------------------------------------------- the plain packet
 enum {
-	COMMON_L3 = sizeof(struct eth_header),
-	COMMON_L4_V4 = COMMON_L3 + sizeof(struct v4_header),
-	COMMON_L4_V6 = COMMON_L3 + sizeof(struct v6_header),
+	PLAIN_L3 = sizeof(struct eth_header),
+	PLAIN_L4_V4 = PLAIN_L3 + sizeof(struct v4_header),
+	PLAIN_L4_V6 = PLAIN_L3 + sizeof(struct v6_header),
 };
 
 // Sets ports, flags and kind. n_here: bytes of L4 in the first segment, a TCP header at least.
-static __rte_always_inline bool common_l4(const uint8_t *l4, uint32_t n_here, struct packet *p)
+static __rte_always_inline bool plain_l4(const uint8_t *l4, uint32_t n_here, struct packet *p)
 {
 	uint32_t n = p->l4_length;
 	if (likely(p->protocol == NET_PROTO_TCP)) {
@@ -382,48 +382,48 @@ static __rte_always_inline bool common_l4(const uint8_t *l4, uint32_t n_here, st
 	return true;
 }
 
-static __rte_always_inline bool common_v4(
+static __rte_always_inline bool plain_v4(
 	const struct rte_mbuf *mbuf, const uint8_t *bytes, struct packet *p)
 {
-	const struct v4_header *ip = (const void *)(bytes + COMMON_L3);
+	const struct v4_header *ip = (const void *)(bytes + PLAIN_L3);
 	uint32_t total = rte_be_to_cpu_16(ip->total_length), n_first = mbuf->data_len;
 	rte_be32_t src = ip->src;
 	uint8_t top = *(const uint8_t *)&src;
 	if (ip->version_ihl != 0x45 || (ip->fragment & RTE_BE16(0x3fff)) || total < sizeof(*ip) ||
-		COMMON_L3 + total > mbuf->pkt_len || top == 0 || top == 127 || top >= 224 ||
+		PLAIN_L3 + total > mbuf->pkt_len || top == 0 || top == 127 || top >= 224 ||
 		!v4_checksum_ok(mbuf, ip, sizeof(*ip)))
 		return false;
 	*p = (struct packet){
 		.src = address_from_v4(src),
 		.dst = address_from_v4(ip->dst),
-		.l3_offset = COMMON_L3,
-		.l4_offset = COMMON_L4_V4,
+		.l3_offset = PLAIN_L3,
+		.l4_offset = PLAIN_L4_V4,
 		.l3_length = (uint16_t)total,
 		.l4_length = (uint16_t)(total - sizeof(*ip)),
 		.protocol = ip->protocol,
 		.ttl = ip->ttl,
 		.have_addresses = true,
 	};
-	return common_l4(bytes + COMMON_L4_V4, n_first - COMMON_L4_V4, p);
+	return plain_l4(bytes + PLAIN_L4_V4, n_first - PLAIN_L4_V4, p);
 }
 
-static __rte_always_inline bool common_v6(
+static __rte_always_inline bool plain_v6(
 	const struct rte_mbuf *mbuf, const uint8_t *bytes, struct packet *p)
 {
-	const struct v6_header *ip = (const void *)(bytes + COMMON_L3);
+	const struct v6_header *ip = (const void *)(bytes + PLAIN_L3);
 	uint32_t n_payload = rte_be_to_cpu_16(ip->payload_length), n_first = mbuf->data_len;
-	if (n_first < COMMON_L4_V6 + sizeof(struct tcp_header) || bytes[COMMON_L3] >> 4 != 6 ||
-		n_payload > UINT16_MAX - sizeof(*ip) || COMMON_L4_V6 + n_payload > mbuf->pkt_len)
+	if (n_first < PLAIN_L4_V6 + sizeof(struct tcp_header) || bytes[PLAIN_L3] >> 4 != 6 ||
+		n_payload > UINT16_MAX - sizeof(*ip) || PLAIN_L4_V6 + n_payload > mbuf->pkt_len)
 		return false;
 	// IPv4-mapped addresses begin with 0, and so does every impossible source but multicast.
-	uint8_t src_top = bytes[COMMON_L3 + 8], dst_top = bytes[COMMON_L3 + 24];
+	uint8_t src_top = bytes[PLAIN_L3 + 8], dst_top = bytes[PLAIN_L3 + 24];
 	if (src_top == 0 || src_top == 0xff || dst_top == 0)
 		return false;
 	*p = (struct packet){
 		.src = ip->src,
 		.dst = ip->dst,
-		.l3_offset = COMMON_L3,
-		.l4_offset = COMMON_L4_V6,
+		.l3_offset = PLAIN_L3,
+		.l4_offset = PLAIN_L4_V6,
 		.l3_length = (uint16_t)(n_payload + sizeof(*ip)),
 		.l4_length = (uint16_t)n_payload,
 		.protocol = ip->next_header,
@@ -431,20 +431,20 @@ static __rte_always_inline bool common_v6(
 		.is_v6 = true,
 		.have_addresses = true,
 	};
-	return common_l4(bytes + COMMON_L4_V6, n_first - COMMON_L4_V6, p);
+	return plain_l4(bytes + PLAIN_L4_V6, n_first - PLAIN_L4_V6, p);
 }
 
 void packet_parse(const struct rte_mbuf *mbuf, const struct mac *own_mac, struct packet *out)
 {
 	const uint8_t *bytes = packet_at(mbuf, 0);
-	if (likely(mbuf->data_len >= COMMON_L4_V4 + sizeof(struct tcp_header))) {
+	if (likely(mbuf->data_len >= PLAIN_L4_V4 + sizeof(struct tcp_header))) {
 		const struct eth_header *eth = (const void *)bytes;
 		bool is_ours = own_mac == NULL || memcmp(&eth->dst, own_mac, 6) == 0;
 		if (likely(is_ours && eth->type == RTE_BE16(NET_ETHERTYPE_V4))) {
-			if (likely(common_v4(mbuf, bytes, out)))
+			if (likely(plain_v4(mbuf, bytes, out)))
 				return;
 		} else if (is_ours && eth->type == RTE_BE16(NET_ETHERTYPE_V6)) {
-			if (likely(common_v6(mbuf, bytes, out)))
+			if (likely(plain_v6(mbuf, bytes, out)))
 				return;
 		}
 	}
