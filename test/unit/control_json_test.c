@@ -120,6 +120,7 @@ static const struct edit edits[] = {
 	{ "spec/healthCheck/fall", "true", "/spec/healthCheck/fall", "true is not an integer" },
 	{ "spec/healthCheck/port", "99999", "/spec/healthCheck/port", "99999 not in 1..65535" },
 	{ "spec/idleTimeout/tcp", "'500ms'", "/spec/idleTimeout/tcp", "steps of 1s" },
+	{ "spec/idleTimeout/udp", "'1500ms'", "/spec/idleTimeout/udp", "steps of 1s" },
 	{ "spec/drainTimeout", "''", "/spec/drainTimeout", "is not a duration" },
 	{ "spec/backends/0/address", "'ten'", "/spec/backends/0/address", "\"ten\"" },
 	{ "spec/backends/0/address", "null", "/spec/backends/0/address", "missing" },

@@ -465,6 +465,14 @@ static void test_bad_item_does_not_take_others(void **state)
 	assert_int_equal(control_load_state(control, &err), -EINVAL);
 	error_fini(&err);
 	assert_int_equal(service_store_count(control_store(control)), 1);
+	char path[128];
+	snprintf(path, sizeof(path), "%s/services.json.broken", state_dir);
+	assert_int_equal(access(path, F_OK), 0); // nothing is thrown away
+	stop();
+	start(false);
+	assert_int_equal(
+		control_load_state(control, NULL), 0); // and what is good was written again
+	assert_int_equal(service_store_count(control_store(control)), 1);
 }
 
 static void test_unwritable_state_keeps_running(void **state)
