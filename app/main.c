@@ -471,9 +471,10 @@ static void raise_file_limit(void)
 static int run(struct daemon *d)
 {
 	struct error err = { 0 };
-	int rc = preflight_daemon(d);
+	// First, so that a second process is told of the first and not of what that one holds.
+	int rc = main_lock_take(d->settings.state_dir, &d->lock_fd, &err);
 	if (rc == 0)
-		rc = main_lock_take(d->settings.state_dir, &d->lock_fd, &err);
+		rc = preflight_daemon(d);
 	if (rc == 0) {
 		raise_file_limit();
 		rc = start_control(d, &err);
@@ -487,11 +488,11 @@ static int run(struct daemon *d)
 			rc = control_run(d->control);
 		log_errors(&d->log, LOG_LEVEL_ERROR, "start", &err);
 		stop_all(d);
-		if (d->lock_fd >= 0)
-			close(d->lock_fd);
 	} else {
 		log_errors(&d->log, LOG_LEVEL_ERROR, "start", &err);
 	}
+	if (d->lock_fd >= 0)
+		close(d->lock_fd);
 	log_write(&d->log, LOG_LEVEL_INFO, "end", rc ? "failed" : "clean");
 	error_fini(&err);
 	return rc ? 1 : 0;
