@@ -17,12 +17,14 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define EXIT_USAGE    2
@@ -117,14 +119,28 @@ static void device_config_of(const struct daemon *d, struct device_config *out)
 			d->eal_args);
 }
 
+// Where flow files live: memory that outlives the process. auto: a folder of this instance on the machine's tmpfs, none
+// where there is no such thing.
+static void flow_dir_of(const struct settings *s, char out[256])
+{
+	struct statfs fs;
+	out[0] = 0;
+	if (s->flows.file_kind == SETTINGS_FLOW_FILE_PATH)
+		snprintf(out, 256, "%s", s->flows.file);
+	if (s->flows.file_kind != SETTINGS_FLOW_FILE_AUTO || statfs("/dev/shm", &fs) != 0 ||
+		fs.f_type != TMPFS_MAGIC || access("/dev/shm", W_OK) != 0)
+		return;
+	uint64_t instance = hash_stable(s->admin.socket, strlen(s->admin.socket), 1);
+	instance = hash_stable(s->state_dir, strlen(s->state_dir), instance);
+	snprintf(out, 256, "/dev/shm/sluice-%016lx", (unsigned long)instance);
+}
+
 static int dataplane_config_of(const struct daemon *d, struct dataplane_config *out)
 {
 	const struct settings *s = &d->settings;
 	out->flow_capacity = s->flows.capacity;
-	if (s->flows.file_kind == SETTINGS_FLOW_FILE_PATH)
-		snprintf(out->flow_dir, sizeof(out->flow_dir), "%s", s->flows.file);
-	if (getrandom(&out->flow_key, sizeof(out->flow_key), 0) != sizeof(out->flow_key))
-		return -errno;
+	flow_dir_of(s, out->flow_dir);
+	out->flow_key = control_flow_key(d->control);
 	if (getrandom(&out->snat.first, sizeof(out->snat.first), 0) != sizeof(out->snat.first))
 		return -errno;
 	out->snat.n_addresses = (uint16_t)s->snat.n_addresses;
@@ -376,6 +392,7 @@ static int start_control(struct daemon *d, struct error *err)
 	config->n_snat = d->settings.snat.n_addresses;
 	memcpy(config->snat, d->settings.snat.addresses, sizeof(config->snat));
 	snprintf(config->state_dir, sizeof(config->state_dir), "%s", d->settings.state_dir);
+	flow_dir_of(&d->settings, config->flow_dir);
 	int rc = control_create(config, &d->log, &d->control, err);
 	free(config);
 	if (rc != 0)

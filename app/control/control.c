@@ -60,6 +60,7 @@ int control_create(const struct control_config *config, const struct log *log, s
 	if (c == NULL)
 		return error_add(err, ENOMEM, "", "out of memory");
 	c->config = *config;
+	c->numbers_fd = -1;
 	if (c->config.coalesce_ns == 0)
 		c->config.coalesce_ns = 20 * CLOCK_MS;
 	c->log = *log;
@@ -83,6 +84,8 @@ int control_create(const struct control_config *config, const struct log *log, s
 		rc = control_state_init(c);
 	if (rc == 0)
 		rc = control_hops_init(c);
+	if (rc == 0)
+		rc = control_numbers_init(c, err);
 	// Slots of the SNAT addresses come first, so that they are known before any service is.
 	uint16_t slot;
 	for (uint32_t i = 0; rc == 0 && i < config->n_snat; i++)
@@ -151,6 +154,7 @@ void control_destroy(struct control *c)
 	control_hops_end(c);
 	if (c->tick != NULL)
 		event_free(c->tick);
+	control_numbers_fini(c);
 	if (c->registry != NULL)
 		snapshot_registry_destroy(c->registry);
 	if (c->store != NULL)

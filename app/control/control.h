@@ -23,6 +23,7 @@ struct control_config {
 	struct address snat[SNAT_ADDRESSES_MAX];
 	uint32_t n_snat;
 	char state_dir[256];       // "" = nothing is kept
+	char flow_dir[256];        // of the flow files, "" = flows end with the process
 	uint32_t nexthop_capacity; // 0 = 16384
 	uint64_t coalesce_ns;      // 0 = 20 ms
 };
@@ -44,6 +45,8 @@ int control_run(struct control *c);                             // until control
 void control_end(struct control *c);                            // from a handler or signal event
 struct nexthop_table control_nexthop_table(struct control *c);
 // Slots of the SNAT addresses, in their order (for dataplane_config).
+// Key of the flow tables: kept with the numbers that flows hold, random where there is nothing to adopt.
+struct hash_key control_flow_key(const struct control *c);
 uint16_t control_snat_slot(struct control *c, uint32_t snat_idx);
 // SIGHUP or REST wants a reload: main sets the handler.
 void control_set_reload(struct control *c, int (*reload)(void *arg, struct error *err), void *arg);

@@ -120,6 +120,8 @@ struct control {
 	struct service_store *store;
 	// publish.c
 	struct snapshot_registry *registry;
+	int numbers_fd; // journal of numbers, -1 = none
+	struct hash_key flow_key;
 	struct snapshot *published;
 	struct control_fib *fib; // of the published snapshot
 	uint64_t generation;
@@ -239,3 +241,8 @@ void control_state_end(struct control *c);
 void control_questions_end(struct control *c);
 void control_answers(struct control *c);
 void control_purge(struct control *c, uint32_t backend_id);
+
+// numbers.c: the journal that lets a later process adopt flows. init reads what is there, before any number is given.
+int control_numbers_init(struct control *c, struct error *err);
+void control_numbers_keep(struct control *c); // before a publication
+void control_numbers_fini(struct control *c);

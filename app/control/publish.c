@@ -236,6 +236,7 @@ static int build(struct control *c, uint32_t work, struct control_fib *fib, stru
 			.n_snat = c->config.n_snat,
 			.fib = fib->fib,
 			.generation = c->generation + 1,
+			.wall_ms = clock_wall_ms(),
 			.previous = c->published,
 		};
 		return snapshot_build(&input, out, err);
@@ -273,6 +274,7 @@ int control_publish_now(struct control *c, uint32_t work, struct error *err)
 	c->published = next;
 	c->fib = fib;
 	c->work = 0;
+	control_numbers_keep(c);
 	if (c->dp != NULL)
 		dataplane_publish(c->dp, next);
 	if (before != NULL && work & CONTROL_WORK_BUILD)

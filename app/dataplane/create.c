@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 struct rte_ring *seam_create(struct device *device, uint32_t size, uint32_t item_bytes, int numa)
 {
@@ -23,14 +24,30 @@ static int refuse_memory(const char *what, size_t bytes, uint32_t idx, struct er
 		what, idx, bytes);
 }
 
+// Tables of another number of workers: ports had other owners then, so nobody can adopt them, and they hold memory.
+static void remove_strangers(const struct dataplane *dp, const struct dataplane_config *config)
+{
+	char path[300];
+	for (uint32_t of = 1; of <= DEVICE_WORKERS_MAX; of++) {
+		for (uint32_t idx = 0; idx < of && of != dp->n_workers; idx++) {
+			snprintf(
+				path, sizeof(path), "%s/flows.%u-of-%u", config->flow_dir, idx, of);
+			unlink(path);
+		}
+	}
+}
+
 static int make_flows(struct worker *w, const struct dataplane_config *config, struct error *err)
 {
 	size_t size = flow_table_size(config->flow_capacity);
 	void *mem;
+	bool kept = false;
 	if (config->flow_dir[0]) {
+		if (w->idx == 0)
+			remove_strangers(w->dp, config);
 		char path[300];
-		bool kept; // for adoption; a table is always laid out anew so far
-		snprintf(path, sizeof(path), "%s/flows.%u", config->flow_dir, w->idx);
+		snprintf(path, sizeof(path), "%s/flows.%u-of-%u", config->flow_dir, w->idx,
+			w->dp->n_workers);
 		w->flow_mem_size = size;
 		w->flow_mem = device_map(path, &w->flow_mem_size, w->numa, &kept, err);
 		if (w->flow_mem == NULL)
@@ -42,11 +59,41 @@ static int make_flows(struct worker *w, const struct dataplane_config *config, s
 			return refuse_memory("flow table", size, w->idx, err);
 	}
 	struct flow_table *table = &w->pipeline.flows;
+	if (kept && flow_table_adopt(table, mem, size, NULL) == 0 &&
+		table->capacity == config->flow_capacity &&
+		memcmp(&table->key, &config->flow_key, sizeof(table->key)) == 0)
+		return 0;
+	*table = (struct flow_table){ 0 };
 	if (flow_table_init(table, mem, size, config->flow_capacity, &config->flow_key) == 0)
 		return 0;
 	table->header = mem; // so that it is freed
 	return error_add(err, EINVAL, "flows.capacity", "%u is not in 1..%u", config->flow_capacity,
 		FLOW_CAPACITY_MAX);
+}
+
+// The source ports of adopted flows are in use. A flow whose port is not this worker's (other addresses, other ports)
+// cannot go on and ends here.
+static void take_adopted_ports(struct worker *w)
+{
+	struct flow_table *table = &w->pipeline.flows;
+	uint32_t n_lost = 0;
+	for (uint32_t i = 0; i < table->capacity && table->n_flows > 0; i++) {
+		const struct flow_record *r = flow_record(table, i);
+		if (r->state == FLOW_STATE_FREE ||
+			snat_take(w->pipeline.snat, r->snat_slot, r->snat_port, &r->backend,
+				r->backend_port, r->protocol) == 0) {
+			// they end here one day: begun here too, or the difference would be negative
+			if (r->backend_id < w->pipeline.n_backend_counters)
+				w->pipeline.backend_counters[r->backend_id].flows_created++;
+			continue;
+		}
+		flow_remove(table, i);
+		n_lost++;
+	}
+	if (table->n_flows + n_lost > 0)
+		log_write(w->dp->log, LOG_LEVEL_INFO, "flows-adopted",
+			"worker %u: %u flows go on, %u had lost their source port", w->idx,
+			table->n_flows, n_lost);
 }
 
 static int make_snat(struct worker *w, const struct dataplane_config *config, struct error *err)
@@ -56,8 +103,10 @@ static int make_snat(struct worker *w, const struct dataplane_config *config, st
 	if (mem == NULL)
 		return refuse_memory("source ports", size, w->idx, err);
 	int rc = snat_init(mem, size, &config->snat, w->idx, &w->pipeline.snat);
-	if (rc == 0)
+	if (rc == 0) {
+		take_adopted_ports(w);
 		return 0;
+	}
 	device_free(mem);
 	w->pipeline.snat = NULL;
 	return error_add(err, -rc, "snat", "source ports %u-%u on %u addresses cannot be laid out",
@@ -180,6 +229,8 @@ void worker_destroy(struct worker *w)
 {
 	if (w == NULL)
 		return;
+	if (w->flow_mem && w->pipeline.flows.header)
+		flow_table_close(&w->pipeline.flows);
 	if (w->flow_mem)
 		device_unmap(w->flow_mem, w->flow_mem_size);
 	else

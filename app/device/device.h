@@ -33,7 +33,7 @@ struct device_config {
 	bool hugepages;        // wanted ("auto": use if the machine has them); false: --no-huge
 	bool hugepages_required;
 	uint64_t flow_bytes_per_worker; // for the auto size
-	char eal_args[4096]; // extra words, appended last
+	char eal_args[4096];            // extra words, appended last
 };
 
 struct device_port {

@@ -371,9 +371,8 @@ static const struct schema_field flow_fields[] = {
 		.allowed = "\"auto\", \"none\" or an " PATH_ALLOWED,
 		.check = check_flow_file,
 		.help = "Where flow tables lie. A path: a folder on tmpfs or hugetlbfs, one file "
-			"per worker; auto and "
-			"none: memory of the process. Flows are not taken over by a restarted "
-			"daemon yet." },
+			"per worker; a restarted daemon takes the flows over. auto: a folder "
+			"below /dev/shm where that is tmpfs. none: flows end with the process." },
 	TABLE_END,
 };
 

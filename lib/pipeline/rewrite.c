@@ -78,9 +78,10 @@ void stage_rewrite(struct pipeline *p, struct burst *b, uint32_t i)
 {
 	struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
 	uint8_t generation = route_tag(p->snapshot->fib);
-	if (unlikely(r->route_generation != generation))
-		refresh_routes(p, r, generation);
 	bool to_backend = b->side[i] == FLOW_SIDE_CLIENT;
+	uint16_t nexthop = to_backend ? r->nexthop_backend : r->nexthop_client;
+	if (unlikely(r->route_generation != generation || nexthop >= NEXTHOP_MISSING))
+		refresh_routes(p, r, generation); // unknown, or an adopted flow's
 	const struct address *peer = to_backend ? &r->backend : &r->client;
 	struct way way = { 0 };
 	enum drop_reason refused =

@@ -75,6 +75,14 @@ static void use_now(const struct snapshot_registry *r, struct registry_use *use)
 	use->epoch = r->epoch;
 }
 
+// A number gets a meaning: one line of the journal (registry_log.c).
+static void use_new(struct snapshot_registry *r, struct registry_use *use)
+{
+	use_now(r, use);
+	use->is_fresh = true;
+	r->n_fresh++;
+}
+
 // ---------------------------------------------------------------- slots
 static uint64_t slot_hash(const struct address *address)
 {
@@ -108,7 +116,7 @@ static int slot_set(struct snapshot_registry *r, uint32_t idx, const struct addr
 	struct registry_slot *slot = &r->slots[idx];
 	slot->address = *address;
 	slot->use.hash = slot_hash(address);
-	use_now(r, &slot->use);
+	use_new(r, &slot->use);
 	index_put(&r->slot_index, slot->use.hash, idx);
 	r->slot_index.n_live++;
 	return 0;
@@ -177,13 +185,22 @@ static uint32_t backend_find(const struct snapshot_registry *r, const struct reg
 	}
 }
 
-static int backend_new(struct snapshot_registry *r, const struct registry_name *name,
-	const struct address *address, uint16_t port, uint32_t *out_id)
+// Makes FREE rows up to and including idx.
+static int backend_room(struct snapshot_registry *r, uint32_t idx)
 {
-	uint32_t idx = r->backend_hint;
-	while (idx < r->n_backends && r->backends[idx].use.state != REGISTRY_FREE)
-		idx++;
-	if (idx == r->n_backends && array_grow(r->backends, r->n_backends, r->backends_cap) != 0)
+	while (r->n_backends <= idx) {
+		if (array_grow(r->backends, r->n_backends, r->backends_cap) != 0)
+			return -ENOMEM;
+		r->backends[r->n_backends++] = (struct registry_backend){ 0 };
+	}
+	return 0;
+}
+
+// Gives FREE row idx a meaning.
+static int backend_set(struct snapshot_registry *r, uint32_t idx, const struct registry_name *name,
+	const struct address *address, uint16_t port)
+{
+	if (backend_room(r, idx) != 0)
 		return -ENOMEM;
 	char *copy = strdup(name->text);
 	if (copy == NULL || index_reserve(r, &r->backend_index) != 0) {
@@ -193,14 +210,41 @@ static int backend_new(struct snapshot_registry *r, const struct registry_name *
 	struct registry_backend *b = &r->backends[idx];
 	*b = (struct registry_backend){ .name = copy, .address = *address, .port = port };
 	b->use.hash = backend_hash(name, address, port);
-	use_now(r, &b->use);
-	if (idx == r->n_backends)
-		r->n_backends++;
+	use_new(r, &b->use);
 	index_put(&r->backend_index, b->use.hash, idx);
 	r->backend_index.n_live++;
+	return 0;
+}
+
+static int backend_new(struct snapshot_registry *r, const struct registry_name *name,
+	const struct address *address, uint16_t port, uint32_t *out_id)
+{
+	uint32_t idx = r->backend_hint;
+	while (idx < r->n_backends && r->backends[idx].use.state != REGISTRY_FREE)
+		idx++;
+	int rc = backend_set(r, idx, name, address, port);
+	if (rc != 0)
+		return rc;
 	r->backend_hint = idx + 1;
 	*out_id = idx;
 	return 0;
+}
+
+int registry_restore_backend(struct snapshot_registry *r, uint32_t idx, const char *name,
+	const struct address *address, uint16_t port)
+{
+	struct registry_name key;
+	const char *slash = strrchr(name, '/');
+	char service[2 * SERVICE_NAME_MAX + 2];
+	if (slash == NULL || (size_t)(slash - name) >= sizeof(service) ||
+		idx >= REGISTRY_BACKENDS_MAX)
+		return -EINVAL;
+	snprintf(service, sizeof(service), "%.*s", (int)(slash - name), name);
+	registry_name_init(&key, service, slash + 1);
+	if ((idx < r->n_backends && r->backends[idx].use.state != REGISTRY_FREE) ||
+		backend_find(r, &key, address, port) != UINT32_MAX)
+		return -EEXIST;
+	return backend_set(r, idx, &key, address, port);
 }
 
 int registry_backend(struct snapshot_registry *r, const struct registry_name *name,
@@ -235,6 +279,22 @@ int snapshot_registry_find_backend(const struct snapshot_registry *r, const char
 }
 
 // ---------------------------------------------------------------- policies
+int registry_restore_policy(
+	struct snapshot_registry *r, uint32_t idx, uint32_t tcp_idle_s, uint32_t udp_idle_s)
+{
+	if (idx >= SNAPSHOT_POLICIES_MAX)
+		return -EINVAL;
+	struct registry_policy *p = &r->policies[idx];
+	if (p->use.state != REGISTRY_FREE)
+		return -EEXIST;
+	p->tcp_idle_s = tcp_idle_s;
+	p->udp_idle_s = udp_idle_s;
+	use_new(r, &p->use);
+	if (idx >= r->n_policies)
+		r->n_policies = idx + 1;
+	return 0;
+}
+
 int snapshot_registry_policy(
 	struct snapshot_registry *r, uint32_t tcp_idle_s, uint32_t udp_idle_s, uint8_t *out_idx)
 {
@@ -251,9 +311,13 @@ int snapshot_registry_policy(
 	}
 	if (idx == UINT32_MAX)
 		return -ENOSPC;
+	bool is_new = r->policies[idx].use.state == REGISTRY_FREE;
 	r->policies[idx].tcp_idle_s = tcp_idle_s;
 	r->policies[idx].udp_idle_s = udp_idle_s;
-	use_now(r, &r->policies[idx].use);
+	if (is_new)
+		use_new(r, &r->policies[idx].use);
+	else
+		use_now(r, &r->policies[idx].use);
 	if (idx >= r->n_policies)
 		r->n_policies = idx + 1;
 	*out_idx = (uint8_t)idx;

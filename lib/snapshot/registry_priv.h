@@ -4,6 +4,8 @@
 
 #include "snapshot_build.h"
 
+#define REGISTRY_BACKENDS_MAX (1u << 24) // a restored number beyond is a broken line
+
 enum registry_state { REGISTRY_FREE, REGISTRY_USED, REGISTRY_RELEASED };
 
 struct registry_use {
@@ -11,6 +13,7 @@ struct registry_use {
 	uint64_t epoch;         // of the last build that used it
 	uint64_t released_pass; // RELEASED: sweep pass at that time
 	uint8_t state;          // enum registry_state
+	bool is_fresh;          // not yet in the journal
 };
 
 struct registry_slot {
@@ -40,6 +43,7 @@ struct registry_index {
 
 struct snapshot_registry {
 	uint64_t epoch;
+	uint32_t n_fresh;
 	struct registry_slot *slots;
 	uint32_t n_slots, slots_cap, slot_hint; // no FREE one is below the hint
 	struct registry_backend *backends;
@@ -62,3 +66,8 @@ void registry_name_init(struct registry_name *name, const char *service, const c
 // snapshot_registry_backend with the name at hand.
 int registry_backend(struct snapshot_registry *r, const struct registry_name *name,
 	const struct address *address, uint16_t port, uint32_t *out_id);
+// Journal read back: -EEXIST when the number (or the identity) is taken, -EINVAL out of range.
+int registry_restore_backend(struct snapshot_registry *r, uint32_t idx, const char *name,
+	const struct address *address, uint16_t port);
+int registry_restore_policy(
+	struct snapshot_registry *r, uint32_t idx, uint32_t tcp_idle_s, uint32_t udp_idle_s);

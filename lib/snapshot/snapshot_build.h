@@ -18,6 +18,14 @@ int snapshot_registry_slot(
 // Adoption: a slot must have this address (from a flow file). -EEXIST if it conflicts.
 int snapshot_registry_restore_slot(
 	struct snapshot_registry *r, uint16_t slot, const struct address *address);
+// The journal of numbers (adoption of flows by a later process). fresh: one call for each number that got its meaning since
+// the last call; the line is borrowed and has no newline. restore: puts one such line in force, before the first build;
+// read a journal from its end, the first line of a number counts. 0, -EEXIST (number or identity taken: an older line),
+// -EINVAL (not such a line).
+#define SNAPSHOT_REGISTRY_LINE_MAX 320
+void snapshot_registry_fresh(
+	struct snapshot_registry *r, void (*fn)(void *arg, const char *line), void *arg);
+int snapshot_registry_restore(struct snapshot_registry *r, const char *line);
 // Id of a backend of a listener, made when new.
 int snapshot_registry_backend(struct snapshot_registry *r, const char *service,
 	const char *listener, const struct address *address, uint16_t port, uint32_t *out_id);

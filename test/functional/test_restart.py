@@ -125,3 +125,27 @@ def test_port_that_does_not_come_up_is_an_error(make_rig):
     assert rig.daemon.wait(20) == 1
     assert "p1" in rig.log_tail() and "nosuch" in rig.log_tail()
     rig.daemon = None
+
+
+def test_flows_survive_a_kill(make_rig):
+    """SIGKILL in the middle of long downloads, and a clean restart too: the next process adopts the flows, none breaks."""
+    rig = make_rig()
+    text = rig.config_text().replace('file = "none"', f'file = "{rig.dir}/flows"')
+    rig.stop_daemon()
+    rig.start_daemon(text)
+    for name in rig.backend_names():
+        with open(os.path.join(rig.dir, name, "files", "long"), "wb") as f:
+            f.write(os.urandom(1 << 16) * 160)
+    for vip in (rigs.VIP4, rigs.VIP6):
+        long_ones = rig.load_start("download", vip, "80", "/files/long", "30", "1500000")
+        rigs.wait_for("thirty flows", lambda: rig.get("/api/v1/workers")["items"][0]["flows"] >= 30)
+        for sig in (signal.SIGKILL, signal.SIGTERM):
+            rig.stop_daemon(sig)
+            rig.start_daemon(text)
+            assert "flows-adopted" in rig.log_tail()
+        result = rig.load_finish(long_ones)
+        broken = [d for d in result["downloads"] if d["error"]]
+        assert not broken, f"{len(broken)} of 30 broke: {broken[:2]}"
+        assert len({d["sha256"] for d in result["downloads"]}) <= 3
+    rig.assert_accounted()
+    rig.stop_daemon()
