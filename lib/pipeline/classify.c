@@ -52,7 +52,12 @@ static bool classify_odd(struct pipeline *p, struct burst *b, uint32_t i, uint8_
 		stage_drop(p, b, i, packet->reason);
 		return true;
 	case PACKET_FRAGMENT:
-		stage_drop(p, b, i, DROP_FRAGMENT);
+		// We send nothing but TCP and UDP from a source address; it may be the host's too.
+		if (kind == SNAPSHOT_OWN_SNAT && packet->protocol != NET_PROTO_TCP &&
+			packet->protocol != NET_PROTO_UDP)
+			stage_punt(b, i, PIPELINE_PUNT_OTHER);
+		else
+			stage_drop(p, b, i, DROP_FRAGMENT);
 		return true;
 	case PACKET_ECHO:
 		if (kind == SNAPSHOT_OWN_VIP)

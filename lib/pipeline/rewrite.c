@@ -139,6 +139,8 @@ static void forward_error(
 	enum drop_reason refused = way_find(p, pipeline_route(p, target), target, &way);
 	if (refused == DROP_NONE && packet->ttl <= 1)
 		refused = DROP_NO_FLOW_QUIET; // an error about an error is never sent
+	if (refused == DROP_NONE && packet->l3_length > p->ports[way.port].mtu)
+		refused = DROP_MTU_EXCEEDED;
 	if (refused != DROP_NONE) {
 		stage_drop(p, b, i, refused);
 		return;

@@ -221,6 +221,67 @@ static void flow_of_a_removed_vip_ages(void **state)
 	world_fini(&w);
 }
 
+// Fragments to a source address that is the host's too: of TCP and UDP they may be ours, all others are the kernel's.
+static void fragments_of_the_kernel_are_punted(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	static const uint8_t protocols[] = { NET_PROTO_ICMP, NET_PROTO_UDP, NET_PROTO_TCP, 47 };
+	uint8_t frame[FRAME_MAX];
+	for (uint32_t i = 0; i < ARRAY_SIZE(protocols); i++) {
+		struct frame_spec spec = { .dst = "192.0.2.1",
+			.protocol = protocols[i],
+			.icmp_type = 8,
+			.v4_fragment = RTE_BE16(0x2000),
+			.n_payload = 64 };
+		b.mbufs[i] = frame_mbuf(frame, frame_build(&spec, frame));
+	}
+	run_burst(&w, &b, ARRAY_SIZE(protocols));
+	for (uint32_t i = 0; i < ARRAY_SIZE(protocols); i++) {
+		bool ours = protocols[i] == NET_PROTO_TCP || protocols[i] == NET_PROTO_UDP;
+		assert_int_equal(b.verdict[i], ours ? PIPELINE_DROP : PIPELINE_PUNT);
+		if (ours)
+			assert_int_equal(b.reason[i], DROP_FRAGMENT);
+	}
+	free_burst(&b);
+	world_fini(&w);
+}
+
+// An ICMP error that is too long for the way out is not sent to vanish there, and never answered.
+static void long_error_is_dropped_by_name(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	struct flow_record *r = establish(&w, &b);
+	uint8_t quoted[FRAME_MAX], frame[FRAME_MAX];
+	char backend[ADDRESS_TEXT_LEN];
+	address_format(&r->backend, backend);
+	struct frame_spec inner = { .src = "192.0.2.1",
+		.dst = backend,
+		.src_port = rte_be_to_cpu_16(r->snat_port),
+		.dst_port = rte_be_to_cpu_16(r->backend_port),
+		.n_payload = 400 };
+	size_t n = frame_build(&inner, quoted) - sizeof(struct eth_header);
+	struct frame_spec outer = { .src = backend,
+		.dst = "192.0.2.1",
+		.protocol = NET_PROTO_ICMP,
+		.icmp_type = 3,
+		.icmp_code = 1,
+		.payload = quoted + sizeof(struct eth_header),
+		.n_payload = (uint16_t)n };
+	n = frame_build(&outer, frame);
+	run_one(&w, &b, frame_mbuf(frame, n));
+	w.workers[0].ports[0].mtu = 400;
+	b.mbufs[0] = frame_mbuf(frame, n);
+	run_burst(&w, &b, 1);
+	assert_int_equal(b.verdict[0], PIPELINE_DROP);
+	assert_int_equal(b.reason[0], DROP_MTU_EXCEEDED);
+	free_burst(&b);
+	world_fini(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +291,8 @@ int main(void)
 		cmocka_unit_test(live_flow_takes_the_new_policy),
 		cmocka_unit_test(flow_of_a_removed_vip_ages),
 		cmocka_unit_test(reset_ends_a_flow_once),
+		cmocka_unit_test(fragments_of_the_kernel_are_punted),
+		cmocka_unit_test(long_error_is_dropped_by_name),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
