@@ -6,7 +6,7 @@
 //   punt ─► hops.c ──────FIB────────────┘
 //
 // Not here: sockets of any kind, decisions about packets. Invariant: no call in this folder blocks; the one exception is
-// the write of the state folder, which is bounded to a tenth of the loop's time (state.c).
+// the write of the state folder, which is short or kept to a tenth of the loop's time (state.c).
 #include "control_priv.h"
 
 #include <errno.h>

@@ -2,10 +2,10 @@
 // What must be there again after a restart: services made over REST, and drains and weights. Two JSON files in state_dir,
 // each written aside, synced and renamed, so that a crash leaves the old or the new one.
 //
-// Writing is the one thing on the loop that can wait for a device. It is kept to a tenth of the loop's time: a change is
-// written in the call that made it unless the last write was less than nine times its own cost ago; then it goes
-// with the others when that time is over. A disk that refuses is told once, and tried again every 10 s; nothing else
-// depends on it.
+// Writing is the one thing on the loop that can wait for a device. A change is written in the call that made it, so
+// before it is acknowledged, while a write takes less than STATE_PROMPT_NS; a store so large (or a disk so slow) that
+// it takes longer is written for a tenth of the loop's time, with what has changed meanwhile. A disk that refuses is
+// told once, and tried again every 10 s; nothing else depends on it.
 #include "control_priv.h"
 
 #include <errno.h>
