@@ -252,7 +252,8 @@ static int set_up_queues(struct device *d, uint32_t idx, const struct rte_eth_de
 }
 
 // The driver's word, or, where it has none (af_packet knows only 1500), that of the kernel interface behind it.
-static int set_mtu(struct device *d, uint32_t idx, struct error *err)
+static int set_mtu(
+	struct device *d, uint32_t idx, const struct rte_eth_dev_info *about, struct error *err)
 {
 	struct device_port *port = &d->ports[idx];
 	const struct port_shape *shape = &d->shapes[idx];
@@ -274,8 +275,10 @@ static int set_mtu(struct device *d, uint32_t idx, struct error *err)
 	int rc = rte_eth_dev_set_mtu(port->port_id, port->mtu);
 	if (rc == 0 || (rc == -ENOTSUP && shape->name.kind == DEVICE_KIND_VIRTUAL))
 		return 0;
-	return error_add(err, -rc, path, "port %s: MTU %u: %s (the driver has %u now)", port->name,
-		port->mtu, rte_strerror(-rc), now);
+	return error_add(err, -rc, path,
+		"port %s: MTU %u: %s takes frames of up to %u bytes and MTUs of up to %u (%s)",
+		port->name, port->mtu, port->driver, about->max_rx_pktlen, about->max_mtu,
+		rte_strerror(-rc));
 }
 
 // Neighbour discovery and routing protocols are multicast. Where the driver cannot take all of it and there is real
@@ -304,7 +307,7 @@ static int start_one(struct device *d, uint32_t idx, struct error *err)
 	rc = rte_eth_dev_configure(port->port_id, port->n_rx_queues, port->n_tx_queues, &conf);
 	if (rc)
 		return refuse_step(d, idx, "configuration", rc, err);
-	rc = set_mtu(d, idx, err);
+	rc = set_mtu(d, idx, &about, err);
 	if (rc == 0)
 		rc = set_up_queues(d, idx, &about, &conf, err);
 	if (rc)
