@@ -32,7 +32,7 @@ static struct dataplane *current; // of the test that runs
 // ---------------------------------------------------------------- rig
 
 // p0 and p1 loop; p2 has one transmit queue for two workers and writes to a file.
-static int process_setup(void **state)
+static int group_setup(void **state)
 {
 	static struct device_config config = { .n_ports = 3, .control_core = "auto" };
 	cpu_set_t allowed;
@@ -61,7 +61,7 @@ static int process_setup(void **state)
 	return rc;
 }
 
-static int process_teardown(void **state)
+static int group_teardown(void **state)
 {
 	nexthop_fib_destroy(fib);
 	device_stop(device);
@@ -554,5 +554,5 @@ int main(void)
 		DATAPLANE_TEST(test_frames_that_cannot_be),
 		DATAPLANE_TEST(test_nothing_leaks),
 	};
-	return cmocka_run_group_tests(tests, process_setup, process_teardown);
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
