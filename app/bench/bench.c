@@ -80,6 +80,8 @@ static bool parse_arguments(int argc, char **argv, struct request *r)
 		} else if (strcmp(argv[i], "--rounds") == 0) {
 			if (!parse_rounds(argv[++i], &r->options.n_rounds))
 				return false;
+		} else if (strcmp(argv[i], "--size") == 0 && i + 1 < argc) {
+			r->options.size = argv[++i];
 		} else if (strcmp(argv[i], "--variant") == 0 && i + 1 < argc) {
 			r->options.variant = argv[++i];
 		} else if (strcmp(argv[i], "--help") == 0) {
@@ -150,7 +152,7 @@ int main(int argc, char **argv)
 	}
 	if (start_eal() != 0)
 		return 1;
-	if (bench_heap_init(r.options.large ? 3ull << 30 : 640ull << 20) != 0) {
+	if (bench_heap_init(bench_wants_size(&r.options, "10M") ? 3ull << 30 : 640ull << 20) != 0) {
 		fprintf(stderr, "sluice-bench: no memory for the tables\n");
 		return 1;
 	}

@@ -22,6 +22,7 @@ struct bench_options {
 	bool json;
 	bool large; // 10M flows too
 	uint32_t n_rounds;
+	const char *size;    // of tables: only this one ("1", "1K", "64K", "1M", "10M"); NULL: all
 	const char *variant; // of flow_lookup_bulk; NULL: the fastest
 };
 
@@ -40,6 +41,7 @@ struct bench_line {
 	const char *limit;  // what bounds it physically
 	double limit_value;
 };
+bool bench_wants_size(const struct bench_options *options, const char *size);
 void bench_report(const struct bench_options *options, const struct bench_line *line);
 
 // ---------------------------------------------------------------- time

@@ -175,6 +175,13 @@ static void print_text(const struct bench_line *l)
 	putchar('\n');
 }
 
+bool bench_wants_size(const struct bench_options *options, const char *size)
+{
+	if (options->size != NULL)
+		return strcmp(options->size, size) == 0;
+	return options->large || strcmp(size, "10M") != 0;
+}
+
 void bench_report(const struct bench_options *options, const struct bench_line *line)
 {
 	if (options->json)

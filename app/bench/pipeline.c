@@ -34,14 +34,13 @@ struct pipeline_size {
 	const char *name;
 	uint32_t n_flows;
 	double gate; // multiple of h
-	bool large;
 };
 
 static const struct pipeline_size sizes[] = {
-	{ "1", 1, 2.55, false },
-	{ "64K", 65536, 2.75, false },
-	{ "1M", 1000000, 1.85, false },
-	{ "10M", 10000000, 1.85, true },
+	{ "1", 1, 2.55 },
+	{ "64K", 65536, 2.75 },
+	{ "1M", 1000000, 1.85 },
+	{ "10M", 10000000, 1.85 },
 };
 
 static void pipeline_report(const struct bench_options *options, const struct pipeline_size *size)
@@ -84,7 +83,7 @@ static void pipeline_report(const struct bench_options *options, const struct pi
 int bench_pipeline(const struct bench_options *options)
 {
 	for (uint32_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-		if (!sizes[i].large || options->large)
+		if (bench_wants_size(options, sizes[i].name))
 			pipeline_report(options, &sizes[i]);
 	return 0;
 }

@@ -158,14 +158,13 @@ struct table_size {
 	const char *name;
 	uint32_t n_flows;
 	double hit_gate; // 0: none
-	bool large;
 };
 
 static const struct table_size table_sizes[] = {
-	{ "1K", 1000, 0, false },
-	{ "64K", 65536, 1.6, false },
-	{ "1M", 1000000, 1.8, false },
-	{ "10M", 10000000, 2.0, true },
+	{ "1K", 1000, 0 },
+	{ "64K", 65536, 1.6 },
+	{ "1M", 1000000, 1.8 },
+	{ "10M", 10000000, 2.0 },
 };
 
 static void table_report_lookups(const struct bench_options *options, const struct table_size *size)
@@ -376,7 +375,7 @@ static void table_report_memory(const struct bench_options *options)
 int bench_table(const struct bench_options *options)
 {
 	for (uint32_t i = 0; i < sizeof(table_sizes) / sizeof(table_sizes[0]); i++)
-		if (!table_sizes[i].large || options->large)
+		if (bench_wants_size(options, table_sizes[i].name))
 			table_report_lookups(options, &table_sizes[i]);
 	table_report_churn(options);
 	table_report_tail(options);
