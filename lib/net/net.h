@@ -39,8 +39,10 @@ static inline struct address address_from_v4(rte_be32_t v4)
 {
 	struct address a;
 	a.halves[0] = 0;
-	a.words[2] = RTE_BE32(0x0000ffff);
-	a.words[3] = v4;
+	// One store: addresses are read in halves, and a load waits when two stores made what it reads.
+	a.halves[1] = RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN
+			      ? (uint64_t)v4 << 32 | RTE_BE32(0x0000ffff)
+			      : (uint64_t)0x0000ffff << 32 | v4;
 	return a;
 }
 

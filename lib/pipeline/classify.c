@@ -99,6 +99,8 @@ static bool classify_snat(struct pipeline *p, struct burst *b, uint32_t i)
 		stage_punt(b, i, punt_class(&b->packets[i], b->mbufs[i]));
 		return true;
 	}
+	if (p->n_workers == 1)
+		return false; // no division
 	uint16_t owner = snat_owner(port, p->n_workers);
 	if (owner == p->worker_idx)
 		return false;
@@ -128,27 +130,31 @@ static bool classify_one(struct pipeline *p, struct burst *b, uint32_t i, struct
 	b->side[i] = kind == SNAPSHOT_OWN_SNAT ? FLOW_SIDE_BACKEND : FLOW_SIDE_CLIENT;
 	if (kind == SNAPSHOT_OWN_SNAT && classify_snat(p, b, i))
 		return false;
-	*key = (struct flow_key){ .peer = packet->src,
-		.peer_port = packet->src_port,
-		.own_port = packet->dst_port,
-		.own_slot = slot,
-		.protocol = packet->protocol };
+	*key = flow_key_make(
+		&packet->src, packet->src_port, packet->dst_port, slot, packet->protocol);
 	return true;
 }
 
-uint32_t stage_classify(struct pipeline *p, struct burst *b, uint8_t *pending)
+// Apart from the loop below: what a parse has just written, in pieces, is read back there in words, and by then the pieces
+// are in the cache. Together in one loop every packet would wait for its own stores.
+static void parse_all(struct pipeline *p, struct burst *b)
 {
-	uint32_t n = 0;
 	for (uint32_t i = 0; i < b->n; i++) {
 		if (i + PREFETCH_AHEAD < b->n)
 			__builtin_prefetch(
 				rte_pktmbuf_mtod(b->mbufs[i + PREFETCH_AHEAD], void *), 1);
 		const struct mac *mac = p->check_mac ? &p->ports[b->in_port[i]].mac : NULL;
 		packet_parse(b->mbufs[i], mac, &b->packets[i]);
-		if (!classify_one(p, b, i, &b->keys[n]))
-			continue;
-		b->hashes[n] = flow_key_hash(&p->flows.key, &b->keys[n]);
-		pending[n++] = (uint8_t)i;
+	}
+}
+
+uint32_t stage_classify(struct pipeline *p, struct burst *b, uint8_t *pending)
+{
+	uint32_t n = 0;
+	parse_all(p, b);
+	for (uint32_t i = 0; i < b->n; i++) {
+		if (classify_one(p, b, i, &b->keys[n]))
+			pending[n++] = (uint8_t)i;
 	}
 	return n;
 }

@@ -71,14 +71,13 @@ void pipeline_refresh_policies(struct pipeline *p)
 
 static void burst_clear(struct burst *b)
 {
-	for (uint32_t i = 0; i < b->n; i++) {
-		b->verdict[i] = PIPELINE_DROP;
-		b->reason[i] = DROP_NONE;
-		b->was_reply[i] = false;
-		b->backend_id[i] = SNAPSHOT_BACKEND_NONE;
-		b->listener_idx[i] = UINT32_MAX;
-		b->flow_idx[i] = FLOW_NONE;
-	}
+	uint32_t n = b->n;
+	memset(b->verdict, PIPELINE_DROP, n);
+	memset(b->reason, DROP_NONE, n);
+	memset(b->was_reply, 0, n);
+	memset(b->backend_id, 0xff, n * sizeof(b->backend_id[0])); // SNAPSHOT_BACKEND_NONE
+	memset(b->listener_idx, 0xff, n * sizeof(b->listener_idx[0]));
+	memset(b->flow_idx, 0xff, n * sizeof(b->flow_idx[0])); // FLOW_NONE
 }
 
 // Looks the pending packets up in one go: their keys lie side by side at the front of the scratch.
@@ -86,15 +85,16 @@ static void stage_look_up(struct pipeline *p, struct burst *b, const uint8_t *pe
 {
 	uint32_t found[BURST_MAX];
 	uint8_t side[BURST_MAX];
+	for (uint32_t k = 0; k < n; k++)
+		b->hashes[k] = flow_key_hash(&p->flows.key, &b->keys[k]);
 	flow_lookup_bulk(&p->flows, b->keys, b->hashes, n, found, side);
 	uint32_t n_hits = 0;
 	for (uint32_t k = 0; k < n; k++) {
 		uint32_t i = pending[k];
+		bool hit = found[k] != FLOW_NONE;
 		b->flow_idx[i] = found[k];
-		if (found[k] == FLOW_NONE)
-			continue; // the side stays what the address said
-		b->side[i] = side[k];
-		n_hits++;
+		b->side[i] = hit ? side[k] : b->side[i]; // else what the address said
+		n_hits += hit;
 	}
 	counters_add(p->counters, COUNTER_FLOW_HITS, n_hits);
 	counters_add(p->counters, COUNTER_FLOW_MISSES, n - n_hits);
@@ -121,15 +121,26 @@ static void look_again(struct pipeline *p, struct burst *b, uint32_t i, const st
 		b->side[i] = side;
 }
 
-// Packets pending[from..to-1] that have a flow.
-static void rewrite_span(
-	struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t from, uint32_t to)
+// What nearly every packet is: of a confirmed flow that had one this second already (so it is not expired) and of a listed
+// backend, with nothing that could change the flow's state. The rest is stage_follow's to judge, which comes to the same for these.
+static inline bool follow_plain(struct pipeline *p, struct burst *b, uint32_t i)
 {
-	for (uint32_t k = from; k < to; k++) {
-		uint32_t i = pending[k];
-		if (b->flow_idx[i] != FLOW_NONE && b->verdict[i] == PIPELINE_FORWARD)
-			stage_rewrite(p, b, i);
-	}
+	struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
+	const struct packet *packet = &b->packets[i];
+	bool steady = r->state == FLOW_STATE_ESTABLISHED
+			      ? !(packet->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
+			      : r->state == FLOW_STATE_UDP_TWOWAY;
+	if (!steady || packet->ttl <= 1 || r->stamp_s != p->now_s ||
+		r->backend_id >= p->snapshot->n_backends)
+		return false;
+	const struct snapshot_backend *backend = &p->snapshot->backends[r->backend_id];
+	if ((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
+		SNAPSHOT_BACKEND_LISTED)
+		return false;
+	b->backend_id[i] = r->backend_id;
+	b->listener_idx[i] = backend->listener_idx;
+	b->verdict[i] = PIPELINE_FORWARD;
+	return true;
 }
 
 // A new flow may be given the record of one that ended, or had to make room, after earlier packets of this burst were
@@ -143,17 +154,18 @@ static void stage_decide(struct pipeline *p, struct burst *b, const uint8_t *pen
 		if (changed &&
 			(b->flow_idx[i] == FLOW_NONE || flow_is_stale_answer(p, b, i, &b->keys[k])))
 			look_again(p, b, i, &b->keys[k]);
-		if (b->flow_idx[i] != FLOW_NONE && stage_follow(p, b, i)) {
+		if (b->flow_idx[i] != FLOW_NONE &&
+			(likely(follow_plain(p, b, i)) || stage_follow(p, b, i))) {
 			changed |= b->flow_idx[i] == FLOW_NONE; // reset
 			continue;
 		}
 		changed = true;
 		b->flow_idx[i] = FLOW_NONE;
-		rewrite_span(p, b, pending, n_rewritten, k);
+		stage_rewrite(p, b, pending + n_rewritten, k - n_rewritten);
 		n_rewritten = k;
 		stage_open(p, b, i);
 	}
-	rewrite_span(p, b, pending, n_rewritten, n);
+	stage_rewrite(p, b, pending + n_rewritten, n - n_rewritten);
 }
 
 void pipeline_run(struct pipeline *p, struct burst *b)

@@ -21,8 +21,8 @@ bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i);
 // retransmitted SYN whose backend may not take it, UDP to a removed backend.
 bool flow_gives_way(const struct pipeline *p, const struct flow_record *r, enum flow_side side,
 	uint8_t tcp_flags);
-// Next hop, TTL, MTU and rewrite of a packet with a flow.
-void stage_rewrite(struct pipeline *p, struct burst *b, uint32_t i);
+// Next hop, TTL, MTU and rewrite of the pending packets that have a flow and are to be forwarded.
+void stage_rewrite(struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t n);
 // ICMP error that quotes a packet of ours.
 void stage_icmp_error(struct pipeline *p, struct burst *b, uint32_t i);
 // Answers, rate limited.

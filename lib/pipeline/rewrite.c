@@ -59,25 +59,55 @@ static void refuse_size(struct pipeline *p, struct burst *b, uint32_t i, uint16_
 	stage_answer_error(p, b, i, PACKET_TOO_BIG, mtu);
 }
 
-static void count_backend(
+static inline void count_backend(
 	struct pipeline *p, const struct burst *b, uint32_t i, const struct flow_record *r)
 {
 	struct pipeline_backend_counters *block = pipeline_backend_block(p, r->backend_id);
 	if (unlikely(block == NULL))
 		return;
-	if (b->side[i] == FLOW_SIDE_CLIENT) {
-		relaxed_add(&block->packets_in, 1);
-		relaxed_add(&block->bytes_in, b->packets[i].l3_length);
-	} else {
-		relaxed_add(&block->packets_out, 1);
-		relaxed_add(&block->bytes_out, b->packets[i].l3_length);
-	}
+	bool out = b->side[i] == FLOW_SIDE_BACKEND;
+	relaxed_add(out ? &block->packets_out : &block->packets_in, 1);
+	relaxed_add(out ? &block->bytes_out : &block->bytes_in, b->packets[i].l3_length);
 }
 
-void stage_rewrite(struct pipeline *p, struct burst *b, uint32_t i)
+static inline struct packet_nat nat_make(const struct pipeline *p, const struct flow_record *r,
+	bool to_backend, const struct mac *src_mac, uint64_t dst_word)
+{
+	return (struct packet_nat){
+		.dst = to_backend ? r->backend : r->client,
+		.src = p->snapshot->own[to_backend ? r->snat_slot : r->vip_slot].address,
+		.src_port = to_backend ? r->snat_port : r->vip_port,
+		.dst_port = to_backend ? r->backend_port : r->client_port,
+		.src_mac = *src_mac,
+		.dst_mac = nexthop_word_mac(dst_word),
+	};
+}
+
+// Routes are those of this FIB, the neighbour is resolved, the packet fits: nearly all. False: nothing done.
+static inline bool rewrite_plain(
+	struct pipeline *p, struct burst *b, uint32_t i, uint8_t generation)
+{
+	const struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
+	bool to_backend = b->side[i] == FLOW_SIDE_CLIENT;
+	uint16_t nexthop = to_backend ? r->nexthop_backend : r->nexthop_client;
+	// NEXTHOP_NONE and NEXTHOP_MISSING lie beyond every table.
+	if (r->route_generation != generation || nexthop >= p->nexthops.n_entries)
+		return false;
+	uint64_t word = nexthop_load(&p->nexthops, nexthop);
+	const struct pipeline_port *port = &p->ports[nexthop_word_port(word)];
+	if (nexthop_word_state(word) != NEXTHOP_VALID || b->packets[i].l3_length > port->mtu)
+		return false;
+	struct packet_nat nat = nat_make(p, r, to_backend, &port->mac, word);
+	packet_rewrite_fullnat(b->mbufs[i], &b->packets[i], &nat);
+	count_backend(p, b, i, r);
+	b->out_port[i] = nexthop_word_port(word);
+	b->nexthop[i] = nexthop;
+	return true;
+}
+
+static void rewrite_odd(struct pipeline *p, struct burst *b, uint32_t i, uint8_t generation)
 {
 	struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
-	uint8_t generation = route_tag(p->snapshot->fib);
 	bool to_backend = b->side[i] == FLOW_SIDE_CLIENT;
 	uint16_t nexthop = to_backend ? r->nexthop_backend : r->nexthop_client;
 	if (unlikely(r->route_generation != generation || nexthop >= NEXTHOP_MISSING))
@@ -86,26 +116,32 @@ void stage_rewrite(struct pipeline *p, struct burst *b, uint32_t i)
 	struct way way = { 0 };
 	enum drop_reason refused =
 		way_find(p, to_backend ? r->nexthop_backend : r->nexthop_client, peer, &way);
-	if (unlikely(refused != DROP_NONE)) {
+	if (refused != DROP_NONE) {
 		stage_drop(p, b, i, refused);
 		return;
 	}
 	const struct pipeline_port *port = &p->ports[way.port];
-	if (unlikely(b->packets[i].l3_length > port->mtu)) {
+	if (b->packets[i].l3_length > port->mtu) {
 		refuse_size(p, b, i, port->mtu);
 		return;
 	}
-	struct packet_nat nat = {
-		.dst = *peer,
-		.src = p->snapshot->own[to_backend ? r->snat_slot : r->vip_slot].address,
-		.src_port = to_backend ? r->snat_port : r->vip_port,
-		.dst_port = to_backend ? r->backend_port : r->client_port,
-		.src_mac = port->mac,
-		.dst_mac = way.mac,
-	};
+	struct packet_nat nat =
+		nat_make(p, r, to_backend, &port->mac, nexthop_word(&way.mac, 0, 0));
 	packet_rewrite_fullnat(b->mbufs[i], &b->packets[i], &nat);
 	count_backend(p, b, i, r);
 	leave(b, i, &way);
+}
+
+void stage_rewrite(struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t n)
+{
+	uint8_t generation = route_tag(p->snapshot->fib);
+	for (uint32_t k = 0; k < n; k++) {
+		uint32_t i = pending[k];
+		if (b->flow_idx[i] == FLOW_NONE || b->verdict[i] != PIPELINE_FORWARD)
+			continue;
+		if (unlikely(!rewrite_plain(p, b, i, generation)))
+			rewrite_odd(p, b, i, generation);
+	}
 }
 
 // The quoted packet was sent by us: its source is one of our addresses, its destination the peer. Finds the flow.
