@@ -69,6 +69,18 @@ static bool parse_rounds(const char *text, uint32_t *out)
 	return true;
 }
 
+static bool parse_size(const char *text, const char **out)
+{
+	static const char *const sizes[] = { "1", "1K", "64K", "1M", "10M" };
+	for (uint32_t i = 0; text != NULL && i < ARRAY_SIZE(sizes); i++)
+		if (strcmp(sizes[i], text) == 0) {
+			*out = text;
+			return true;
+		}
+	fprintf(stderr, "sluice-bench: --size takes 1, 1K, 64K, 1M or 10M\n");
+	return false;
+}
+
 static bool parse_arguments(int argc, char **argv, struct request *r)
 {
 	bool any = false;
@@ -80,8 +92,9 @@ static bool parse_arguments(int argc, char **argv, struct request *r)
 		} else if (strcmp(argv[i], "--rounds") == 0) {
 			if (!parse_rounds(argv[++i], &r->options.n_rounds))
 				return false;
-		} else if (strcmp(argv[i], "--size") == 0 && i + 1 < argc) {
-			r->options.size = argv[++i];
+		} else if (strcmp(argv[i], "--size") == 0) {
+			if (!parse_size(argv[++i], &r->options.size))
+				return false;
 		} else if (strcmp(argv[i], "--variant") == 0 && i + 1 < argc) {
 			r->options.variant = argv[++i];
 		} else if (strcmp(argv[i], "--help") == 0) {

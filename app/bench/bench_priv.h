@@ -8,6 +8,7 @@
 // more than 20 us was interrupted: it is left out and counted. A round in which the hypervisor took
 // time away (steal) is repeated.
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -82,9 +83,10 @@ static inline void bench_stop(struct bench_timer *t, uint32_t n_ops)
 	t->n_ops += n_ops;
 }
 
+// NAN: every burst was interrupted (a much slower build, a machine without a free processor).
 static inline double bench_ns_per_op(const struct bench_timer *t)
 {
-	return t->n_ops ? (double)t->ticks * bench_ns_per_tick / (double)t->n_ops : 0;
+	return t->n_ops ? (double)t->ticks * bench_ns_per_tick / (double)t->n_ops : NAN;
 }
 
 // A contender measures once and says ns per operation.

@@ -26,10 +26,16 @@ static int compare_doubles(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static double median_of(const double *values, uint32_t n)
+// Rounds of which nothing was left (NAN) do not count.
+static double median_of(const double *values, uint32_t n_values)
 {
 	double sorted[BENCH_ROUNDS_MAX];
-	memcpy(sorted, values, n * sizeof(*sorted));
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < n_values; i++)
+		if (!isnan(values[i]))
+			sorted[n++] = values[i];
+	if (n == 0)
+		return NAN;
 	qsort(sorted, n, sizeof(*sorted), compare_doubles);
 	return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
@@ -47,7 +53,7 @@ void bench_calibrate(void)
 			bench_start(&t);
 			bench_stop(&t, 1);
 		}
-		empty[i] = t.n_ops ? (double)t.ticks / (double)t.n_ops : 0;
+		empty[i] = t.n_ops ? (double)t.ticks / (double)t.n_ops : NAN;
 	}
 	bench_empty_ticks = (uint64_t)median_of(empty, BENCH_ROUNDS_MAX);
 	bench_n_bursts = bench_n_gaps = 0;

@@ -216,6 +216,12 @@ uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 	forget_old_routes(p, p->flows.sweep_next, max_records);
 	uint32_t n = flow_sweep(&p->flows, p->policies, p->now_s, max_records, expired);
 	uint32_t n_closed = 0;
+	for (uint32_t i = 0; i < n; i++) { // their lines come while the first ones are ended
+		const struct flow_record *r = flow_record(&p->flows, expired[i]);
+		flow_prefetch_keys(&p->flows, r);
+		snat_prefetch(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
+			r->protocol);
+	}
 	for (uint32_t i = 0; i < n; i++) {
 		n_closed += flow_record(&p->flows, expired[i])->state == FLOW_STATE_CLOSED;
 		stage_end_flow(p, expired[i]);

@@ -286,6 +286,17 @@ void snat_free(struct snat *snat, uint16_t slot, rte_be16_t port, const struct a
 	snat->n_free[p.is_v6]++;
 }
 
+void snat_prefetch(const struct snat *snat, uint16_t slot, rte_be16_t port,
+	const struct address *backend, rte_be16_t backend_port, uint8_t protocol)
+{
+	struct snat_place p;
+	// snat_find gives places to write to; nothing is written here.
+	if (snat_find((struct snat *)(uintptr_t)snat, slot, port,
+		    snat_pool(backend, backend_port, protocol), &p))
+		__builtin_prefetch(&p.next[p.i], 1);
+	__asm__ volatile(""); // or the compiler finds that this function does nothing
+}
+
 int snat_take(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
 	rte_be16_t backend_port, uint8_t protocol)
 {

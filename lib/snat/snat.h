@@ -50,6 +50,9 @@ int snat_alloc(struct snat *snat, const struct address *backend, rte_be16_t back
 // Gives a port back, to the end of its ring. Arguments as when it was taken.
 void snat_free(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
 	rte_be16_t backend_port, uint8_t protocol);
+// Asks for the line that snat_free of the same arguments will change; for callers with several ports to give back.
+void snat_prefetch(const struct snat *snat, uint16_t slot, rte_be16_t port,
+	const struct address *backend, rte_be16_t backend_port, uint8_t protocol);
 // Marks a port as in use (adoption of a table): 0 or -ENOENT if it is not a free port of this worker.
 int snat_take(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
 	rte_be16_t backend_port, uint8_t protocol);

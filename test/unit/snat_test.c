@@ -207,6 +207,7 @@ static bool rig_alloc(struct rig *r, struct taken *out)
 static void rig_free(struct rig *r, const struct taken *t)
 {
 	const struct endpoint *e = &r->endpoints[t->endpoint];
+	snat_prefetch(r->snat, t->slot, t->port, &e->address, e->port, e->protocol);
 	snat_free(r->snat, t->slot, t->port, &e->address, e->port, e->protocol);
 	struct queue *q = &r->queues[rig_address_of(r, t->slot)][e->pool];
 	q->ports[q->n++] = rte_be_to_cpu_16(t->port);
