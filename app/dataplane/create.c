@@ -76,9 +76,13 @@ static int make_flows(struct worker *w, const struct dataplane_config *config, s
 static void take_adopted_ports(struct worker *w)
 {
 	struct flow_table *table = &w->pipeline.flows;
-	uint32_t n_lost = 0;
+	struct clock clock = clock_monotonic();
+	uint32_t now_s = (uint32_t)(clock_now_ns(&clock) / CLOCK_S), n_lost = 0;
 	for (uint32_t i = 0; i < table->capacity && table->n_flows > 0; i++) {
-		const struct flow_record *r = flow_record(table, i);
+		struct flow_record *r = flow_record(table, i);
+		// a former worker's clock may have run ahead: a stamp to come would read as very old
+		if (r->state != FLOW_STATE_FREE && r->stamp_s > now_s)
+			r->stamp_s = now_s;
 		if (r->state == FLOW_STATE_FREE ||
 			snat_take(w->pipeline.snat, r->snat_slot, r->snat_port, &r->backend,
 				r->backend_port, r->protocol) == 0) {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Real clients, real servers: balance, big and small transfers, both families, what a VIP answers itself."""
+import json
 import re
 
 import pytest
@@ -166,9 +167,12 @@ def test_source_ranges(make_rig):
     assert rig.load("requests", rigs.VIP4, "80", "10", "2")["failed"] == 0
     items[0]["spec"]["loadBalancerSourceRanges"] = ["203.0.113.0/24"]
     rig.write_services(items)
-    before = rig.generation()
     rig.daemon.send_signal(1)
-    rigs.wait_for("the new generation", lambda: rig.generation() > before)
+    question = {"source": "198.51.100.10", "sourcePort": 1, "destination": rigs.VIP4, "destinationPort": 80,
+                "protocol": "TCP", "flags": "S"}
+    # the worker's own word: followers of a change are published up to 20 ms later
+    rigs.wait_for("the new ranges at the worker", lambda: json.loads(
+        rig.request("POST", "/api/v1/explain", question)[1])["verdict"] == "drop")
     out = rig.run_in("client", "curl", "-s", "-m", "2", f"http://{rigs.VIP4}/", check=False)
     assert out.returncode == 28
     assert rig.drops().get("source_range", 0) > 0
