@@ -363,10 +363,10 @@ static void table_report_memory(const struct bench_options *options)
 	struct bench_line line = { .bench = "table",
 		.goal = "G5",
 		.name = "fullnat both ways, v4+v6",
-		.value = (double)flow_table_size(1000000) / 1e6,
+		.value = (double)(flow_table_size(2000000) - flow_table_size(1000000)) / 1e6,
 		.unit = "bytes/flow",
 		.peer_value = NAN,
-		.gate = 80.1, // 80, and the header
+		.gate = 80, // of IPv4; IPv6 takes the same and may take 112
 		.limit_value = NAN };
 	line.multiple = line.value;
 	bench_report(options, &line);
