@@ -114,18 +114,23 @@ while True:
 """
 ASK = """
 import socket, sys, json
-seen = {}
+seen, asked_again = {}, 0
 for k in range(200):
     s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
-    s.settimeout(3); s.connect((sys.argv[1], 53))
+    s.settimeout(1); s.connect((sys.argv[1], 53))
     for n in range(3):
-        s.send(b'%d.%d' % (k, n))
-        name, text = s.recv(100).split()
+        for attempt in range(3):
+            s.send(b'%d.%d' % (k, n))
+            try:
+                name, text = s.recv(100).split()
+                break
+            except TimeoutError:
+                asked_again += 1
         assert text == b'%d.%d' % (k, n)
         seen.setdefault(k, set()).add(name.decode())
     s.close()
 assert all(len(v) == 1 for v in seen.values())
-print(json.dumps(sorted({n for v in seen.values() for n in v})))
+print(json.dumps([sorted({n for v in seen.values() for n in v}), asked_again]))
 """
 
 
@@ -142,7 +147,10 @@ def test_udp_stays_with_its_backend(make_rig, family):
         assert child.stdout.readline().strip() == "ready"
     rig.start_daemon()
     out = rig.run_in("client", rigs.PYTHON, "-c", ASK, vip)
-    assert out.stdout.strip() == '["b1", "b2", "b3"]', out.stderr
+    names, asked_again = json.loads(out.stdout)
+    assert names == ["b1", "b2", "b3"]
+    # nothing repeats a lost datagram for its sender: one in 600 may be the machine's, and then says where it went
+    assert asked_again <= 1, (asked_again, rig.drops())
     rig.assert_accounted()
     rig.stop_daemon()
 
