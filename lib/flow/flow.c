@@ -300,11 +300,11 @@ bool flow_copy(const struct flow_table *table, uint32_t idx, struct flow_record 
 	if (idx >= table->capacity)
 		return false;
 	const uint64_t *words = (const uint64_t *)(const void *)&table->records[idx];
-	const uint32_t *sequence = &table->records[idx].sequence;
+	const uint8_t *sequence = &table->records[idx].sequence;
 	uint64_t copy[sizeof(*out) / sizeof(uint64_t)];
 	for (uint32_t tries = 0; tries < 16; tries++) {
 		// Acquire: the words are read after this number, so they are no older than it.
-		uint32_t before = __atomic_load_n(sequence, __ATOMIC_ACQUIRE);
+		uint8_t before = __atomic_load_n(sequence, __ATOMIC_ACQUIRE);
 		for (uint32_t i = 0; i < ARRAY_SIZE(copy); i++)
 			copy[i] = __atomic_load_n(&words[i], __ATOMIC_RELAXED);
 		// Acquire fence: the second number is read after the words; if it is still the first

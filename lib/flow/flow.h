@@ -40,7 +40,22 @@ const char *flow_state_name(enum flow_state state); // "syn-sent", ...
 
 enum flow_side { FLOW_SIDE_CLIENT = 0, FLOW_SIDE_BACKEND = 1 }; // who sent the packet
 
+// What a flow needs beyond addresses (struct flow_record, `flags`).
+enum flow_flag {
+	FLOW_FLAG_DNAT = 1, // mode dnat: see below
+	FLOW_FLAG_TOA = 2,  // the client's address still goes along as a TCP option
+	FLOW_FLAG_PROXY =
+		4, // a PROXY header went in front of the client's stream: numbers are shifted
+	FLOW_FLAG_PROXY_PENDING = 8, // ... and the backend has not acknowledged it yet
+};
+#define FLOW_BACKEND_ID_MAX 0xffffffu
+
 // One flow, one cache line. Ports and addresses in network order.
+//
+// The second key is that of the backend's packets. In fullnat they come from (backend, backend_port) to one of our source
+// ports (snat_slot, snat_port). With FLOW_FLAG_DNAT they come from the backend straight to the client's address: then the
+// own side is the backend itself (snat_slot: slot of its address, snat_port: its port) and the peer is the client (backend,
+// backend_port: equal to client, client_port). Look-ups know no difference; a rewrite swaps source and destination.
 struct flow_record {
 	struct address client;
 	struct address backend;
@@ -56,11 +71,13 @@ struct flow_record {
 	uint16_t snat_slot;
 	uint8_t policy;           // index of the timeout policy (struct flow_policy)
 	uint8_t route_generation; // tag of the FIB that nexthop_* come from; 0: look again
-	uint32_t backend_id;      // stable identity of (service, listener, backend)
+	uint32_t backend_id : 24; // stable identity of (service, listener, backend)
+	uint32_t flags : 8;       // enum flow_flag
 	uint16_t nexthop_client;  // next-hop index towards the client
 	uint16_t nexthop_backend;
-	uint32_t stamp_s;  // table second of the last packet, written only when it changes
-	uint32_t sequence; // odd while the record is being written
+	uint32_t stamp_s; // table second of the last packet, written only when it changes
+	uint8_t isn[3]; // FLOW_FLAG_PROXY_PENDING: low 24 bits of where the client's stream begins
+	uint8_t sequence; // odd while the record is being written
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct flow_record) == 64, "one line per record");
 
@@ -194,14 +211,14 @@ void flow_remove(struct flow_table *table, uint32_t idx);
 // aligned field (stamp_s, state) needs no bracket. [worker]
 static inline void flow_write_begin(struct flow_record *r)
 {
-	__atomic_store_n(&r->sequence, r->sequence + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&r->sequence, (uint8_t)(r->sequence + 1), __ATOMIC_RELAXED);
 	// Release fence: no field of the new form may be seen before the odd number.
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
 static inline void flow_write_end(struct flow_record *r)
 {
 	// Release: whoever reads the even number sees all fields written before it.
-	__atomic_store_n(&r->sequence, r->sequence + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&r->sequence, (uint8_t)(r->sequence + 1), __ATOMIC_RELEASE);
 }
 
 // A flow that may give way, looking at no more than 64 records from a moving hand: an expired one, then embryonic ones

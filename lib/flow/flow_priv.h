@@ -25,7 +25,7 @@
 #endif
 
 #define FLOW_MAGIC        0x54776f6c66636c73ull // "slcflowT"
-#define FLOW_FORMAT       1u
+#define FLOW_FORMAT       2u
 #define FLOW_BUCKET_SLOTS 10
 #define FLOW_SLOTS_MASK   ((1u << FLOW_BUCKET_SLOTS) - 1)
 // Keys per bucket when the table holds `capacity` flows: 8 of 10 slots. Insertion needs no search

@@ -18,17 +18,44 @@
 #define SNAPSHOT_BACKEND_NONE UINT32_MAX
 #define SNAPSHOT_POLICIES_MAX 255
 
-enum snapshot_mode { // as in interfaces: only fullnat forwards today; others are refused when decoded
+enum snapshot_mode { // in the order of enum service_mode
 	SNAPSHOT_FULLNAT,
+	SNAPSHOT_DNAT,
+	SNAPSHOT_IPIP,
+	SNAPSHOT_GUE,
+	SNAPSHOT_L2DSR,
+};
+// One-way modes: replies go from the backend to the client, we never see them.
+static inline bool snapshot_mode_is_oneway(uint8_t mode)
+{
+	return mode >= SNAPSHOT_IPIP;
+}
+enum snapshot_scheduler { SNAPSHOT_MAGLEV, SNAPSHOT_LEAST_CONNECTIONS };
+enum snapshot_client_address {
+	SNAPSHOT_CLIENT_NONE,
+	SNAPSHOT_CLIENT_TOA,
+	SNAPSHOT_CLIENT_PROXY_V2
 };
 
-enum snapshot_own_kind { SNAPSHOT_OWN_NONE, SNAPSHOT_OWN_VIP, SNAPSHOT_OWN_SNAT };
+// BACKEND: the address of a dnat backend, which is not ours: packets to it are somebody else's, but packets from it may be
+// answers that we have to rewrite.
+enum snapshot_own_kind {
+	SNAPSHOT_OWN_NONE,
+	SNAPSHOT_OWN_VIP,
+	SNAPSHOT_OWN_SNAT,
+	SNAPSHOT_OWN_BACKEND,
+};
+// Which tables flows of a VIP lie in (struct snapshot_own and address cell, `tables`).
+enum snapshot_tables {
+	SNAPSHOT_TABLE_NAT = 1,    // some listener is fullnat or dnat
+	SNAPSHOT_TABLE_ONEWAY = 2, // some listener is ipip, gue or l2dsr
+};
 
 // One of our addresses, by slot. A slot that was released keeps its address with kind NONE while flows may hold it.
 struct snapshot_own {
 	struct address address;
-	uint8_t kind; // enum snapshot_own_kind
-	uint8_t pad;
+	uint8_t kind;         // enum snapshot_own_kind
+	uint8_t tables;       // of a VIP: enum snapshot_tables
 	uint16_t n_ranges;    // listeners of this VIP with port_max > port
 	uint32_t first_range; // index into ranges[]
 };
@@ -49,9 +76,11 @@ struct snapshot_listener {
 	uint32_t
 		first_source; // into sources[]: disjoint, IPv4 first, ascending; n_sources 0 = everybody
 	uint32_t n_sources;
-	uint32_t affinity_s; // 0 = none; else pick by client address alone
-	uint8_t policy;      // timeout policy index
-	uint8_t pad[3];
+	uint32_t affinity_s;    // 0 = none; else pick by client address alone
+	uint8_t policy;         // timeout policy index
+	uint8_t scheduler;      // enum snapshot_scheduler
+	uint8_t client_address; // enum snapshot_client_address
+	uint8_t pad;
 };
 
 enum snapshot_backend_flags {
@@ -65,10 +94,13 @@ struct snapshot_backend { // by backend_id
 	struct address address;
 	uint16_t port; // host order
 	uint8_t flags;
-	uint8_t pad;
+	uint8_t mode;          // enum snapshot_mode; of a removed one: its last
 	uint32_t listener_idx; // of its first VIP; UINT32_MAX when not LISTED
 	uint32_t service_idx;  // UINT32_MAX when not LISTED
 	uint32_t weight;
+	uint16_t own_slot; // dnat: slot of its address, else SNAPSHOT_SLOT_NONE
+	uint8_t policy;    // timeout policy of its listener; of a removed one: its last
+	uint8_t pad;
 };
 
 struct snapshot_service {
@@ -86,7 +118,8 @@ struct snapshot_address_cell {
 	struct address address;
 	uint16_t slot; // SNAPSHOT_SLOT_NONE = empty
 	uint8_t kind;
-	uint8_t pad[5];
+	uint8_t tables;
+	uint8_t pad[4];
 };
 
 struct snapshot {
@@ -111,6 +144,8 @@ struct snapshot {
 	const struct snapshot_service *services;
 	const struct snapshot_policy *policies;
 	uint32_t n_policies;
+	// Source of tunnels, by family: the first SNAT address of each ([0] IPv4, [1] IPv6); unspecified = there is none.
+	struct address tunnel_source[2];
 	// ways out; may be shared by several snapshots
 	const struct nexthop_fib *fib;
 	void *owner; // [control] what to free when retired
