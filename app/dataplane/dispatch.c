@@ -4,6 +4,14 @@
 // knows: sent, punted, re-steered, held.
 #include "dataplane_priv.h"
 
+// A packet that travels keeps the port it came in by in the low byte of mbuf->port, workers that had it in the high one: the
+// field is in the line that every stage reads, and drivers set it anew on the next receive.
+static uint16_t travel_mark(const struct burst *b, uint32_t i)
+{
+	uint16_t hops = b->hops[i] < UINT8_MAX ? b->hops[i] + 1u : UINT8_MAX;
+	return (uint16_t)(hops << 8 | b->in_port[i]);
+}
+
 static void move_packet(struct worker *w, const struct burst *b, uint32_t i, uint64_t *moved_to)
 {
 	uint16_t owner = b->out_port[i];
@@ -13,7 +21,7 @@ static void move_packet(struct worker *w, const struct burst *b, uint32_t i, uin
 		rte_pktmbuf_free(mbuf);
 		return;
 	}
-	mbuf->port = b->in_port[i];
+	mbuf->port = travel_mark(b, i);
 	struct tx_batch *batch = &w->moved[owner];
 	batch->mbufs[batch->n++] = mbuf; // BURST_MAX fit
 	*moved_to |= 1ull << owner;

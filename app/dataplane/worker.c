@@ -53,19 +53,24 @@ static void receive_port(struct worker *w, struct burst *b, const struct rx_sour
 		return;
 	for (uint32_t i = 0; i < n; i++)
 		b->in_port[b->n + i] = source->port_idx;
+	memset(&b->hops[b->n], 0, n);
 	count_received(w, source->port_idx, at, n);
 	b->n += n;
 }
 
-// Packets that arrived at another worker but are ours. mbuf->port carries the port they came in by.
+// Packets that arrived at another worker but are ours. mbuf->port carries the port they came in by and how many workers
+// had them (dispatch.c).
 static void receive_moved(struct worker *w, struct burst *b, struct rte_ring *ring)
 {
 	void **at = (void **)&b->mbufs[b->n];
 	uint32_t n = rte_ring_sc_dequeue_burst(ring, at, RX_SHARE, NULL);
 	if (n == 0)
 		return;
-	for (uint32_t i = 0; i < n; i++)
-		b->in_port[b->n + i] = (uint8_t)b->mbufs[b->n + i]->port;
+	for (uint32_t i = 0; i < n; i++) {
+		uint16_t mark = b->mbufs[b->n + i]->port;
+		b->in_port[b->n + i] = (uint8_t)mark;
+		b->hops[b->n + i] = (uint8_t)(mark >> 8);
+	}
 	counters_add(&w->counters, COUNTER_RESTEERED_IN, n);
 	b->n += n;
 }

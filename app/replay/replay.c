@@ -276,6 +276,7 @@ static void player_packet(
 	burst.n = 1;
 	burst.mbufs[0] = &mbuf;
 	burst.in_port[0] = 0;
+	burst.hops[0] = 0;
 	player->totals.received++;
 	pipeline_run(&player->scene->pipeline, &burst);
 	uint32_t n_out = 0;

@@ -42,6 +42,9 @@ struct burst {
 	uint32_t n; // 0..BURST_MAX
 	struct rte_mbuf *mbufs[BURST_MAX];
 	uint8_t in_port[BURST_MAX]; // port index
+	// Workers that had the packet before this one and gave it on (RESTEER); 0: fresh from a port. The pipeline may
+	// change it before it gives the packet on again; whoever carries it adds one.
+	uint8_t hops[BURST_MAX];
 	// out:
 	uint8_t verdict[BURST_MAX]; // enum pipeline_verdict
 	uint8_t reason[BURST_MAX];  // enum drop_reason for DROP and REPLY

@@ -54,6 +54,7 @@ static void run_one(struct world *w, struct burst *b, struct rte_mbuf *mbuf)
 	b->n = 1;
 	b->mbufs[0] = mbuf;
 	b->in_port[0] = 0;
+	b->hops[0] = 0;
 	counters_add(p->counters, COUNTER_RECEIVED, 1);
 	pipeline_run(p, b);
 	count_fate(p, b);

@@ -2,6 +2,7 @@
 // A pipeline that does what the frame says. Behind the Ethernet header: the number of steps done, then pairs of
 // an operation and its argument, one pair for each time the frame passes here.
 //   F port · P class · D · R worker · W entry (255: none yet) · A backend id (adds a flow, drops the frame)
+//   H: writes into the frame how many workers had it before, then as P 0
 #include "dataplane_fake.h"
 
 #include <stdio.h>
@@ -44,6 +45,11 @@ static void one_step(struct pipeline *p, struct burst *b, uint32_t i)
 	case 'P':
 		b->verdict[i] = PIPELINE_PUNT;
 		b->punt_class[i] = argument;
+		return;
+	case 'H':
+		frame[FAKE_HOPS] = b->hops[i];
+		b->verdict[i] = PIPELINE_PUNT;
+		b->punt_class[i] = 0;
 		return;
 	case 'R':
 		b->verdict[i] = PIPELINE_RESTEER;

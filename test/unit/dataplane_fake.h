@@ -4,5 +4,6 @@
 
 #include "pipeline.h"
 
-#define FAKE_SCRIPT    14         // offset in the frame
+#define FAKE_SCRIPT    14 // offset in the frame
+#define FAKE_HOPS      62
 #define FAKE_NEIGHBOUR 0x0a090000 // address of entry 0

@@ -316,6 +316,27 @@ static void test_resteer_and_hand_over(void **state)
 	end_dataplane(dp);
 }
 
+// How many workers had a packet travels with it, and ends where it leaves.
+static void test_hops(void **state)
+{
+	static const struct {
+		const char *script;
+		uint8_t hops, port_idx;
+	} rows[] = { { "H0", 0, 0 }, { "F1R1H0", 1, 1 }, { "F1R1R0H0", 2, 1 },
+		{ "R1R0R1R0R1R0H0", 6, 0 }, { "R1R0F1H0", 0, 1 } };
+	struct dataplane *dp = start_dataplane(0);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		assert_int_equal(inject(dp, 0, rows[i].script, 0), 0);
+		struct dataplane_punted punted = take_one(dp);
+		uint32_t len;
+		const uint8_t *frame = dataplane_frame(punted.mbuf, &len);
+		assert_int_equal(frame[FAKE_HOPS], rows[i].hops);
+		assert_int_equal(punted.port_idx, rows[i].port_idx);
+		dataplane_free_punted(dp, punted.mbuf);
+	}
+	end_dataplane(dp);
+}
+
 static void resolve(uint32_t entry)
 {
 	const struct mac mac = { { 0x02, 0xaa, 0xbb, 0xcc, 0xdd, (uint8_t)entry } };
@@ -544,6 +565,7 @@ int main(void)
 		DATAPLANE_TEST(test_event_and_classes),
 		DATAPLANE_TEST(test_punt_floors),
 		DATAPLANE_TEST(test_resteer_and_hand_over),
+		DATAPLANE_TEST(test_hops),
 		DATAPLANE_TEST(test_wait_for_neighbour),
 		DATAPLANE_TEST(test_wait_for_snapshot),
 		DATAPLANE_TEST(test_wait_is_bounded),

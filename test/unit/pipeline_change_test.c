@@ -42,6 +42,7 @@ static void run_burst(struct world *w, struct burst *b, uint32_t n)
 	p->now_s = (uint32_t)(w->now_ns / CLOCK_S);
 	b->n = n;
 	memset(b->in_port, 0, sizeof(b->in_port));
+	memset(b->hops, 0, sizeof(b->hops));
 	pipeline_run(p, b);
 }
 

@@ -19,6 +19,7 @@ static void run_frame(struct world *w, uint16_t worker, struct burst *b, struct 
 	b->n = 1;
 	b->mbufs[0] = mbuf;
 	b->in_port[0] = 0;
+	b->hops[0] = 0;
 	counters_add(p->counters, COUNTER_RECEIVED, 1);
 	pipeline_run(p, b);
 	switch (b->verdict[0]) {
@@ -224,6 +225,7 @@ static void one_burst_one_flow(void **state)
 		c.port = (uint16_t)(5000 + i / 2);
 		b.mbufs[i] = case_frame(&c, 0, frame);
 		b.in_port[i] = 0;
+		b.hops[i] = 0;
 	}
 	struct pipeline *p = &w.workers[0];
 	p->now_ns = w.now_ns;
@@ -316,6 +318,7 @@ static void run_unsent(struct world *w, struct burst *b, struct rte_mbuf *mbuf)
 	b->n = 1;
 	b->mbufs[0] = mbuf;
 	b->in_port[0] = 0;
+	b->hops[0] = 0;
 	pipeline_run(p, b);
 }
 
@@ -382,6 +385,7 @@ static void damaged_frames_are_accounted(void **state)
 				n = 1 + frame_random(&seed) % n;
 			b.mbufs[i] = frame_mbuf(frame, n);
 			b.in_port[i] = 0;
+			b.hops[i] = 0;
 		}
 		counters_add(p->counters, COUNTER_RECEIVED, b.n);
 		pipeline_run(p, &b);
