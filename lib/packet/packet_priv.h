@@ -33,6 +33,24 @@ static inline void frame_set_length(struct rte_mbuf *mbuf, uint32_t length)
 	mbuf->pkt_len = length;
 }
 
+// A frame cut down to the n_kept bytes at kept_at (in the first segment) with n_head bytes in front, which the caller writes at the
+// address returned: the new begin of the frame. What lay before and behind goes; Ethernet padding too. NULL: nothing done.
+//
+// packet_reframe takes one segment with headroom, and moves no byte. packet_reframe_odd (frame.c) takes several segments too, and
+// moves the bytes of the first one back where there is no headroom but room behind. NULL is: no room.
+static __rte_always_inline uint8_t *packet_reframe(
+	struct rte_mbuf *mbuf, uint32_t kept_at, uint32_t n_kept, uint32_t n_head)
+{
+	uint32_t end_of_room = mbuf->data_off + kept_at;
+	if (unlikely(mbuf->nb_segs > 1 || end_of_room < n_head || n_head + n_kept > UINT16_MAX))
+		return NULL;
+	mbuf->data_off = (uint16_t)(end_of_room - n_head);
+	frame_set_length(mbuf, n_head + n_kept);
+	return (uint8_t *)mbuf->buf_addr + (end_of_room - n_head);
+}
+uint8_t *packet_reframe_odd(
+	struct rte_mbuf *mbuf, uint32_t kept_at, uint32_t n_kept, uint32_t n_head);
+
 // One's-complement sum of part of a frame, over all segments (l4_checksum.c). Folded.
 uint16_t packet_sum(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t length);
 

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Hot path: no allocation, lock, log, system call.
+// l2dsr: the backend has the VIP too and stands on the same link, so its MAC says all.
+#include "packet_priv.h"
+
+void packet_rewrite_l2dsr(struct rte_mbuf *mbuf, const struct packet_macs *macs)
+{
+	memcpy(packet_at(mbuf, 0), macs, sizeof(*macs));
+}
+_Static_assert(sizeof(struct packet_macs) == offsetof(struct eth_header, type), "as on the wire");
