@@ -44,9 +44,35 @@ static bool policy_fits(const struct control *c, const struct service *service)
 	return false;
 }
 
+// Slots of own addresses that a service would need anew: its VIPs, and its backends where they are dnat.
+static uint32_t slots_needed(const struct control *c, const struct service *service)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < service->n_addresses; i++)
+		n += !snapshot_registry_has_slot(c->registry, &service->addresses[i]);
+	if (service->mode != SERVICE_MODE_DNAT)
+		return n;
+	for (uint32_t i = 0; i < service->n_backends; i++)
+		n += !snapshot_registry_has_slot(c->registry, &service->backends[i].address);
+	return n;
+}
+
+static int check_slots(const struct control *c, const struct service *service, struct error *err)
+{
+	uint32_t n = slots_needed(c, service), n_free = snapshot_registry_free_slots(c->registry);
+	if (n <= n_free)
+		return 0;
+	return error_add(err, EINVAL, "/spec/addresses",
+		"%u more addresses than are known already (VIPs, and backends in mode dnat); "
+		"allowed: "
+		"%u (of %u VIPs, SNAT addresses and dnat backends in all, one that is gone counts "
+		"until its flows are gone)",
+		n, n_free, SNAPSHOT_SLOTS_MAX);
+}
+
 int control_check_service(const struct control *c, const struct service *service, struct error *err)
 {
-	int rc = 0;
+	int rc = check_slots(c, service, err);
 	for (uint32_t i = 0; i < service->n_addresses; i++) {
 		for (uint32_t k = 0; k < c->config.n_snat; k++) {
 			char path[48], text[ADDRESS_TEXT_LEN];

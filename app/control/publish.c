@@ -342,6 +342,9 @@ int control_change(struct control *c, uint32_t work, struct error *err)
 void control_publish_tick(struct control *c)
 {
 	reclaim_numbers(c);
+	// The flows of a removed backend have had their drain timeout: a build marks them.
+	if (c->published != NULL && clock_wall_ms() >= snapshot_registry_next_reset_ms(c->registry))
+		control_change_noted(c, CONTROL_WORK_BUILD);
 }
 
 void control_publish_end(struct control *c)

@@ -16,7 +16,10 @@
 
 struct snapshot_registry *snapshot_registry_create(void)
 {
-	return calloc(1, sizeof(struct snapshot_registry));
+	struct snapshot_registry *r = calloc(1, sizeof(struct snapshot_registry));
+	if (r != NULL)
+		r->next_reset_ms = INT64_MAX;
+	return r;
 }
 
 void snapshot_registry_destroy(struct snapshot_registry *r)
@@ -208,7 +211,10 @@ static int backend_set(struct snapshot_registry *r, uint32_t idx, const struct r
 		return -ENOMEM;
 	}
 	struct registry_backend *b = &r->backends[idx];
-	*b = (struct registry_backend){ .name = copy, .address = *address, .port = port };
+	struct registry_kept kept = b->is_kept_read ? b->kept : REGISTRY_KEPT_NONE;
+	*b = (struct registry_backend){
+		.name = copy, .address = *address, .port = port, .kept = kept
+	};
 	b->use.hash = backend_hash(name, address, port);
 	use_new(r, &b->use);
 	index_put(&r->backend_index, b->use.hash, idx);
@@ -222,6 +228,8 @@ static int backend_new(struct snapshot_registry *r, const struct registry_name *
 	uint32_t idx = r->backend_hint;
 	while (idx < r->n_backends && r->backends[idx].use.state != REGISTRY_FREE)
 		idx++;
+	if (idx < r->n_backends)
+		r->backends[idx].is_kept_read = false; // nobody's: its backend's line never came
 	int rc = backend_set(r, idx, name, address, port);
 	if (rc != 0)
 		return rc;
@@ -254,8 +262,62 @@ int registry_backend(struct snapshot_registry *r, const struct registry_name *na
 	if (idx == UINT32_MAX)
 		return backend_new(r, name, address, port, out_id);
 	use_now(r, &r->backends[idx].use);
+	r->backends[idx].gone_ms = 0;
 	*out_id = idx;
 	return 0;
+}
+
+int registry_restore_kept(
+	struct snapshot_registry *r, uint32_t idx, const struct registry_kept *kept)
+{
+	if (idx >= REGISTRY_BACKENDS_MAX || kept->policy >= SNAPSHOT_POLICIES_MAX)
+		return -EINVAL;
+	if (backend_room(r, idx) != 0)
+		return -ENOMEM;
+	struct registry_backend *b = &r->backends[idx];
+	if (b->use.state != REGISTRY_FREE || b->is_kept_read)
+		return -EEXIST;
+	b->kept = *kept;
+	b->is_kept_read = true;
+	return 0;
+}
+
+void registry_keep(struct snapshot_registry *r, uint32_t id, const struct registry_kept *kept)
+{
+	struct registry_backend *b = &r->backends[id];
+	if (memcmp(&b->kept, kept, sizeof(*kept)) == 0)
+		return;
+	b->kept = *kept;
+	if (!b->use.is_fresh)
+		r->n_fresh++;
+	b->use.is_fresh = true;
+}
+
+static bool slot_means(
+	const struct snapshot_registry *r, uint16_t slot, const struct address *address)
+{
+	return slot < r->n_slots && r->slots[slot].use.state != REGISTRY_FREE &&
+	       address_equal(&r->slots[slot].address, address);
+}
+
+int registry_hold_kept(struct snapshot_registry *r)
+{
+	struct service_defaults builtin = service_defaults_builtin();
+	int rc = 0;
+	for (uint32_t i = 0; i < r->n_backends && rc != -ENOMEM; i++) {
+		struct registry_backend *b = &r->backends[i];
+		if (b->use.state == REGISTRY_FREE)
+			continue;
+		bool is_desired = b->use.epoch == r->epoch;
+		if (!slot_means(r, b->kept.own_slot, &b->address))
+			b->kept.own_slot = SNAPSHOT_SLOT_NONE;
+		else if (is_desired)
+			use_now(r, &r->slots[b->kept.own_slot].use);
+		if (!is_desired && r->policies[b->kept.policy].use.state == REGISTRY_FREE)
+			rc = snapshot_registry_policy(
+				r, builtin.tcp_idle_s, builtin.udp_idle_s, &b->kept.policy);
+	}
+	return rc == -ENOMEM ? rc : 0;
 }
 
 int snapshot_registry_backend(struct snapshot_registry *r, const char *service,
@@ -380,4 +442,19 @@ void snapshot_registry_reclaim(struct snapshot_registry *r, uint64_t safe_pass)
 		r->backend_hint = 0;
 		index_refill(r, &r->backend_index);
 	}
+}
+
+uint32_t snapshot_registry_free_slots(const struct snapshot_registry *r)
+{
+	return SNAPSHOT_SLOTS_MAX - r->slot_index.n_live;
+}
+
+bool snapshot_registry_has_slot(const struct snapshot_registry *r, const struct address *address)
+{
+	return slot_find(r, address) != UINT32_MAX;
+}
+
+int64_t snapshot_registry_next_reset_ms(const struct snapshot_registry *r)
+{
+	return r->next_reset_ms;
 }

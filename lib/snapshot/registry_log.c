@@ -5,7 +5,11 @@
 //
 //   slot 3 203.0.113.10
 //   backend 17 8080 10.9.0.2 default/web/http
+//   kept 17 dnat 3 0 300          mode, slot of its own address (65535 = none), policy, seconds that its flows may go on
 //   policy 0 900 60
+//
+// `kept` follows the line of its backend at once, so it is read just before it. A reader that does not know the word takes
+// the rest.
 #include "registry_priv.h"
 
 #include <errno.h>
@@ -39,6 +43,10 @@ void snapshot_registry_fresh(
 		snprintf(line, sizeof(line), "backend %u %u %s %s", i, b->port,
 			address_format(&b->address, text), b->name);
 		fn(arg, line);
+		snprintf(line, sizeof(line), "kept %u %s %u %u %u", i,
+			service_mode_name((enum service_mode)b->kept.mode), b->kept.own_slot,
+			b->kept.policy, b->kept.drain_s);
+		fn(arg, line);
 	}
 	for (uint32_t i = 0; i < r->n_policies; i++) {
 		const struct registry_policy *p = &r->policies[i];
@@ -47,6 +55,21 @@ void snapshot_registry_fresh(
 		snprintf(line, sizeof(line), "policy %u %u %u", i, p->tcp_idle_s, p->udp_idle_s);
 		fn(arg, line);
 	}
+}
+
+static int restore_kept(struct snapshot_registry *r, const char *line)
+{
+	unsigned idx, slot, policy, drain_s;
+	char word[16];
+	enum service_mode mode;
+	int n = 0;
+	if (sscanf(line, "kept %9u %15s %5u %3u %9u%n", &idx, word, &slot, &policy, &drain_s, &n) !=
+			5 ||
+		line[n] != 0 || service_mode_parse(word, &mode) != 0 || slot > SNAPSHOT_SLOT_NONE ||
+		policy >= SNAPSHOT_POLICIES_MAX)
+		return -EINVAL;
+	struct registry_kept kept = { (uint8_t)mode, (uint8_t)policy, (uint16_t)slot, drain_s };
+	return registry_restore_kept(r, idx, &kept);
 }
 
 int snapshot_registry_restore(struct snapshot_registry *r, const char *line)
@@ -72,5 +95,5 @@ int snapshot_registry_restore(struct snapshot_registry *r, const char *line)
 	n = 0;
 	if (sscanf(line, "policy %9u %9u %9u%n", &idx, &first, &second, &n) == 3 && line[n] == 0)
 		return registry_restore_policy(r, idx, first, second);
-	return -EINVAL;
+	return restore_kept(r, line);
 }

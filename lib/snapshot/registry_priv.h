@@ -21,11 +21,23 @@ struct registry_slot {
 	struct address address;
 };
 
+// What a backend's flows need of it when it has gone. Stays as long as the number means that backend.
+struct registry_kept {
+	uint8_t mode;      // enum snapshot_mode, its last
+	uint8_t policy;    // of its listener, its last
+	uint16_t own_slot; // of its address when it was ever dnat, else SNAPSHOT_SLOT_NONE
+	uint32_t drain_s;  // how long its flows may go on
+};
+#define REGISTRY_KEPT_NONE ((struct registry_kept){ .own_slot = SNAPSHOT_SLOT_NONE })
+
 struct registry_backend {
 	struct registry_use use;
 	char *name; // "namespace/service/listener"
 	struct address address;
 	uint16_t port;
+	bool is_kept_read; // FREE: `kept` came from the journal, the line of the backend is still to come
+	struct registry_kept kept;
+	int64_t gone_ms; // wall clock of the first build without it, 0 = it is desired
 };
 
 struct registry_policy {
@@ -50,6 +62,7 @@ struct snapshot_registry {
 	uint32_t n_backends, backends_cap, backend_hint;
 	struct registry_policy policies[SNAPSHOT_POLICIES_MAX];
 	uint32_t n_policies;
+	int64_t next_reset_ms; // of the last build: when the next removed backend's time is over
 	struct registry_index slot_index;
 	struct registry_index backend_index;
 };
@@ -66,8 +79,16 @@ void registry_name_init(struct registry_name *name, const char *service, const c
 // snapshot_registry_backend with the name at hand.
 int registry_backend(struct snapshot_registry *r, const struct registry_name *name,
 	const struct address *address, uint16_t port, uint32_t *out_id);
+// What flows of a backend in use need; a line of the journal when it differs from before.
+void registry_keep(struct snapshot_registry *r, uint32_t id, const struct registry_kept *kept);
+// A slot that a desired backend was known by in other days stays in use. (What a removed one has is released with it, so given
+// back with it.) Heals what a damaged journal left without a meaning. Once a build, after everything desired has its
+// number. 0 or -ENOMEM.
+int registry_hold_kept(struct snapshot_registry *r);
 // Journal read back: -EEXIST when the number (or the identity) is taken, -EINVAL out of range.
 int registry_restore_backend(struct snapshot_registry *r, uint32_t idx, const char *name,
 	const struct address *address, uint16_t port);
+int registry_restore_kept(
+	struct snapshot_registry *r, uint32_t idx, const struct registry_kept *kept);
 int registry_restore_policy(
 	struct snapshot_registry *r, uint32_t idx, uint32_t tcp_idle_s, uint32_t udp_idle_s);

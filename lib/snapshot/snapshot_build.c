@@ -7,7 +7,11 @@
 //                        └─ own fib pointer and generation
 //
 // The members of a listener and their table are the same for all VIPs of one family, so they are made once for each
-// (listener, family). The digest takes the store in its order (names), addresses and members in theirs, numbers big endian: equal
+// (listener, family). A backend that is desired and nobody's member (of the other family, where both are there) is listed all
+// the same, so that a flow it got in other days stays with it. One that is not desired any more keeps its row, with what
+// the registry keeps of it, until its flows are gone.
+//
+// The digest takes the store in its order (names), addresses and members in theirs, numbers big endian: equal
 // desired state has an equal digest wherever it is computed, however it came about.
 #include "registry_priv.h"
 #include "tables_priv.h"
@@ -59,6 +63,7 @@ struct service_input {
 	const struct service *service;
 	uint32_t service_idx;
 	uint16_t slots[SERVICE_ADDRESSES_MAX];
+	uint8_t mode; // enum snapshot_mode
 	uint8_t policy;
 	uint32_t first_source;
 	uint32_t n_sources;
@@ -112,15 +117,37 @@ static void service_name(const struct service *s, char *buf, size_t len)
 }
 
 // ---------------------------------------------------------------- first pass: slots, ids
-static void assign_slot(struct build *b, const struct address *address)
+static void assign_slot(struct build *b, const struct address *address, uint16_t *out_slot)
 {
-	uint16_t slot;
-	int rc = snapshot_registry_slot(b->input->registry, address, &slot);
+	int rc = snapshot_registry_slot(b->input->registry, address, out_slot);
 	if (rc == -ENOSPC && b->rc == 0)
-		error_add(b->err, EINVAL, "addresses", "more than %u VIPs and SNAT addresses",
+		error_add(b->err, EINVAL, "addresses",
+			"more than %u VIPs, SNAT addresses and addresses of dnat backends in use",
 			SNAPSHOT_SLOTS_MAX);
 	if (rc != 0)
 		fail(b, rc == -ENOSPC ? EINVAL : ENOMEM);
+}
+
+static bool has_family(const struct address *addresses, uint32_t n, bool v4)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		if (address_is_v4(&addresses[i]) == v4)
+			return true;
+	}
+	return false;
+}
+
+// A dnat backend's answers are known by their source address.
+static void assign_backend_slot(struct build *b, const struct service *s,
+	const struct service_backend *backend, uint32_t id)
+{
+	if (s->mode != SERVICE_MODE_DNAT ||
+		!has_family(s->addresses, s->n_addresses, address_is_v4(&backend->address)))
+		return;
+	struct registry_kept kept = b->input->registry->backends[id].kept;
+	assign_slot(b, &backend->address, &kept.own_slot);
+	if (b->rc == 0)
+		registry_keep(b->input->registry, id, &kept);
 }
 
 static void assign_ids(struct build *b, const struct service *s, const char *text, uint32_t j)
@@ -138,6 +165,7 @@ static void assign_ids(struct build *b, const struct service *s, const char *tex
 			fail(b, ENOMEM);
 			return;
 		}
+		assign_backend_slot(b, s, &s->backends[k], b->ids[b->n_ids]);
 		b->n_ids++;
 	}
 }
@@ -146,17 +174,20 @@ static void assign_numbers(struct build *b)
 {
 	const struct snapshot_input *in = b->input;
 	char text[2 * SERVICE_NAME_MAX];
+	uint16_t slot;
 	registry_begin(in->registry);
 	for (uint32_t i = 0; i < in->n_snat; i++)
-		assign_slot(b, &in->snat[i]);
+		assign_slot(b, &in->snat[i], &slot);
 	for (uint32_t i = 0; i < service_store_count(in->store); i++) {
 		const struct service *s = service_store_at(in->store, i);
 		service_name(s, text, sizeof(text));
 		for (uint32_t k = 0; k < s->n_addresses; k++)
-			assign_slot(b, &s->addresses[k]);
+			assign_slot(b, &s->addresses[k], &slot);
 		for (uint32_t j = 0; j < s->n_listeners && b->rc == 0; j++)
 			assign_ids(b, s, text, j);
 	}
+	if (b->rc == 0 && registry_hold_kept(in->registry) != 0)
+		fail(b, ENOMEM);
 }
 
 // ---------------------------------------------------------------- arrays
@@ -231,7 +262,19 @@ static struct snapshot_address_cell *cell_of(const struct build *b, const struct
 
 static bool is_own(const struct build *b, const struct address *address)
 {
-	return cell_of(b, address)->slot != SNAPSHOT_SLOT_NONE;
+	const struct snapshot_address_cell *cell = cell_of(b, address);
+	return cell->slot != SNAPSHOT_SLOT_NONE && cell->kind != SNAPSHOT_OWN_BACKEND;
+}
+
+static void own_set(struct build *b, struct snapshot_address_cell *cell,
+	const struct address *address, uint16_t slot, enum snapshot_own_kind kind)
+{
+	b->own[slot].kind = (uint8_t)kind;
+	*cell = (struct snapshot_address_cell){
+		.address = *address,
+		.slot = slot,
+		.kind = (uint8_t)kind,
+	};
 }
 
 static void own_add(struct build *b, const struct address *address, enum snapshot_own_kind kind)
@@ -251,12 +294,23 @@ static void own_add(struct build *b, const struct address *address, enum snapsho
 		fail(b, ENOMEM); // cannot be: the first pass has made it
 		return;
 	}
-	b->own[slot].kind = (uint8_t)kind;
-	*cell = (struct snapshot_address_cell){
-		.address = *address,
-		.slot = slot,
-		.kind = (uint8_t)kind,
-	};
+	own_set(b, cell, address, slot, kind);
+}
+
+// Addresses of backends that are dnat, or were while flows may know them so. What is a VIP or SNAT address stays that.
+static void own_backends_add(struct build *b)
+{
+	const struct snapshot_registry *r = b->input->registry;
+	for (uint32_t i = 0; i < r->n_backends; i++) {
+		const struct registry_backend *backend = &r->backends[i];
+		if (backend->use.state == REGISTRY_FREE ||
+			backend->kept.own_slot == SNAPSHOT_SLOT_NONE)
+			continue;
+		struct snapshot_address_cell *cell = cell_of(b, &backend->address);
+		if (cell->slot == SNAPSHOT_SLOT_NONE)
+			own_set(b, cell, &backend->address, backend->kept.own_slot,
+				SNAPSHOT_OWN_BACKEND);
+	}
 }
 
 // Every address before the first listener, since no backend may be one of them. Slots that linger keep their address:
@@ -271,6 +325,8 @@ static void fill_addresses(struct build *b)
 		for (uint32_t k = 0; k < s->n_addresses; k++)
 			own_add(b, &s->addresses[k], SNAPSHOT_OWN_VIP);
 	}
+	if (b->rc == 0)
+		own_backends_add(b);
 	for (uint32_t i = 0; i < b->s->n_own; i++) {
 		if (in->registry->slots[i].use.state != REGISTRY_FREE)
 			b->own[i].address = in->registry->slots[i].address;
@@ -308,12 +364,29 @@ static void gather_one(struct build *b, const struct service *s, const struct se
 	};
 }
 
-// Members of listener j for one family, in the order of the normalised service; `first_id` is the listener's first in b->ids.
-static uint32_t gather_members(
-	struct build *b, const struct service *s, uint32_t j, bool v4, uint32_t first_id)
+// Modes that can send to a backend of the other family than the VIP's.
+static bool mode_crosses(enum service_mode mode)
+{
+	return mode == SERVICE_MODE_IPIP || mode == SERVICE_MODE_GUE;
+}
+
+bool snapshot_family_crosses(const struct service *s, bool vip_is_v4)
+{
+	if (!mode_crosses(s->mode) || s->n_backends == 0)
+		return false;
+	for (uint32_t k = 0; k < s->n_backends; k++) {
+		if (address_is_v4(&s->backends[k].address) == vip_is_v4)
+			return false;
+	}
+	return true;
+}
+
+// Members of listener j for VIPs of one family, in the order of the normalised service; b->next_id is the listener's first.
+static uint32_t gather_members(struct build *b, const struct service *s, uint32_t j, bool vip_is_v4)
 {
 	const struct service_listener *l = &s->listeners[j];
-	uint32_t n = 0, at = first_id;
+	uint32_t n = 0, at = b->next_id;
+	bool v4 = vip_is_v4 != snapshot_family_crosses(s, vip_is_v4);
 	for (uint32_t k = 0; k < s->n_backends; k++) {
 		const struct service_backend *backend = &s->backends[k];
 		uint16_t port = service_backend_find_port(backend, l->name);
@@ -370,21 +443,61 @@ static void compile_members(struct build *b, uint32_t n, struct member_set *out)
 	out->digest = out->table->digest;
 }
 
-static void fill_backends(struct build *b, uint32_t n, uint32_t service_idx)
+// The row of a desired backend. What its flows will need when it is gone is told to the registry.
+static void backend_fill(struct build *b, const struct service_input *in, uint32_t id,
+	const struct snapshot_backend *row)
+{
+	struct snapshot_backend *to = &b->backends[id];
+	if (to->flags != 0)
+		return; // a member for the other family of VIPs too, with the same answers
+	struct registry_kept kept = b->input->registry->backends[id].kept;
+	kept.mode = in->mode;
+	kept.policy = in->policy;
+	kept.drain_s = in->service->drain_timeout_s;
+	registry_keep(b->input->registry, id, &kept);
+	*to = *row;
+	to->service_idx = in->service_idx;
+	to->mode = in->mode;
+	to->policy = in->policy;
+	to->own_slot = in->mode == SNAPSHOT_DNAT ? kept.own_slot : SNAPSHOT_SLOT_NONE;
+}
+
+static void fill_members(struct build *b, uint32_t n, const struct service_input *in)
 {
 	for (uint32_t i = 0; i < n; i++) {
 		const struct balance_member *m = &b->members[i];
 		uint8_t flags = b->flags[i];
 		if (b->eligible[i])
 			flags |= SNAPSHOT_BACKEND_ELIGIBLE;
-		b->backends[b->member_ids[i]] = (struct snapshot_backend){
+		struct snapshot_backend row = {
 			.address = m->address,
 			.port = m->port,
 			.flags = flags,
 			.listener_idx = b->n_listeners, // of the first VIP, added next
-			.service_idx = service_idx,
 			.weight = m->weight,
 		};
+		backend_fill(b, in, b->member_ids[i], &row);
+	}
+}
+
+// Backends of listener j that no VIP of it has as a member. Moves b->next_id on to the next listener.
+static void fill_others(
+	struct build *b, const struct service_input *in, uint32_t j, uint32_t first_listener)
+{
+	const struct service *s = in->service;
+	for (uint32_t k = 0; k < s->n_backends; k++) {
+		const struct service_backend *backend = &s->backends[k];
+		uint16_t port = service_backend_find_port(backend, s->listeners[j].name);
+		if (port == 0)
+			continue;
+		struct snapshot_backend row = {
+			.address = backend->address,
+			.port = port,
+			.flags = SNAPSHOT_BACKEND_LISTED,
+			.listener_idx = first_listener,
+			.weight = backend->weight,
+		};
+		backend_fill(b, in, b->ids[b->next_id++], &row);
 	}
 }
 
@@ -397,10 +510,18 @@ static void digest_listener(struct build *b, const struct snapshot_listener *l, 
 	} words = { .vip = b->own[l->slot].address };
 	words.numbers[0] = rte_cpu_to_be_64(
 		(uint64_t)l->protocol << 32 | (uint64_t)l->port << 16 | l->port_max);
-	words.numbers[1] = rte_cpu_to_be_64((uint64_t)l->affinity_s << 8 | l->mode);
+	words.numbers[1] = rte_cpu_to_be_64(
+		(uint64_t)l->scheduler << 32 | (uint64_t)l->affinity_s << 8 | l->mode);
 	words.numbers[2] = rte_cpu_to_be_64(l->n_members);
 	words.numbers[3] = rte_cpu_to_be_64(members);
 	b->s->digest = hash_stable(&words, sizeof(words), b->s->digest);
+}
+
+// Only TCP streams can carry the client's address, and only fullnat hides it.
+static uint8_t client_address_of(const struct service *s, uint8_t protocol)
+{
+	bool carries = s->mode == SERVICE_MODE_FULLNAT && protocol == NET_PROTO_TCP;
+	return carries ? (uint8_t)s->client_address : SNAPSHOT_CLIENT_NONE;
 }
 
 static void listener_add(struct build *b, const struct service_input *in, uint32_t j, uint16_t slot,
@@ -411,7 +532,7 @@ static void listener_add(struct build *b, const struct service_input *in, uint32
 	*l = (struct snapshot_listener){
 		.slot = slot,
 		.protocol = listener->protocol,
-		.mode = SNAPSHOT_FULLNAT,
+		.mode = in->mode,
 		.port = listener->port,
 		.port_max = listener->port_max,
 		.service_idx = in->service_idx,
@@ -425,7 +546,11 @@ static void listener_add(struct build *b, const struct service_input *in, uint32
 		.n_sources = in->n_sources,
 		.affinity_s = in->service->affinity_s,
 		.policy = in->policy,
+		.scheduler = (uint8_t)in->service->scheduler,
+		.client_address = client_address_of(in->service, listener->protocol),
 	};
+	b->own[slot].tables |=
+		snapshot_mode_is_oneway(l->mode) ? SNAPSHOT_TABLE_ONEWAY : SNAPSHOT_TABLE_NAT;
 	digest_listener(b, l, set->digest);
 	if (l->port == l->port_max) {
 		uint32_t at = snapshot_listener_hash(slot, l->protocol, l->port);
@@ -445,11 +570,11 @@ static void family_add(struct build *b, const struct service_input *in, uint32_t
 		if (address_is_v4(&s->addresses[k]) != v4)
 			continue;
 		if (is_first) {
-			uint32_t n = gather_members(b, s, j, v4, b->next_id);
+			uint32_t n = gather_members(b, s, j, v4);
 			compile_members(b, n, &set);
 			if (b->rc != 0)
 				return;
-			fill_backends(b, n, in->service_idx);
+			fill_members(b, n, in);
 			is_first = false;
 		}
 		listener_add(b, in, j, in->slots[k], &set);
@@ -486,6 +611,7 @@ static bool service_input_init(struct build *b, struct service_input *in, const 
 	}
 	for (uint32_t k = 0; k < s->n_addresses; k++)
 		in->slots[k] = cell_of(b, &s->addresses[k])->slot;
+	in->mode = (uint8_t)s->mode; // enum snapshot_mode has the same order
 	in->first_source = b->n_sources;
 	add_sources(b, s, true, in->first_source);
 	add_sources(b, s, false, in->first_source);
@@ -509,11 +635,11 @@ static void service_add(struct build *b, uint32_t service_idx)
 	if (!service_input_init(b, &in, name))
 		return;
 	for (uint32_t j = 0; j < s->n_listeners && b->rc == 0; j++) {
+		uint32_t first_listener = b->n_listeners;
 		family_add(b, &in, j, true);
 		family_add(b, &in, j, false);
-		for (uint32_t k = 0; k < s->n_backends; k++)
-			b->next_id += service_backend_find_port(
-					      &s->backends[k], s->listeners[j].name) != 0;
+		if (b->rc == 0)
+			fill_others(b, &in, j, first_listener);
 	}
 }
 
@@ -559,19 +685,61 @@ static void fill_ranges(struct build *b)
 	b->s->ranges = ranges;
 }
 
+// A removed backend's flows may go on for the drain timeout that its service had, from the first build without it.
+static uint8_t lingering_flags(struct build *b, struct registry_backend *backend)
+{
+	struct snapshot_registry *r = b->input->registry;
+	int64_t now_ms = b->input->wall_ms;
+	if (now_ms == 0)
+		return 0;
+	if (backend->gone_ms == 0)
+		backend->gone_ms = now_ms;
+	int64_t reset_ms = backend->gone_ms + (int64_t)backend->kept.drain_s * 1000;
+	if (now_ms >= reset_ms)
+		return SNAPSHOT_BACKEND_RESET;
+	if (reset_ms < r->next_reset_ms)
+		r->next_reset_ms = reset_ms;
+	return 0;
+}
+
 // Backends that are no longer desired keep their row, so that live flows find their identity.
 static void fill_lingering(struct build *b)
 {
-	const struct snapshot_registry *r = b->input->registry;
+	struct snapshot_registry *r = b->input->registry;
+	r->next_reset_ms = INT64_MAX;
 	for (uint32_t i = 0; i < r->n_backends; i++) {
-		if (b->backends[i].flags != 0 || r->backends[i].use.state == REGISTRY_FREE)
+		struct registry_backend *backend = &r->backends[i];
+		const struct registry_kept *kept = &backend->kept;
+		if (b->backends[i].flags != 0 || backend->use.state == REGISTRY_FREE)
 			continue;
 		b->backends[i] = (struct snapshot_backend){
-			.address = r->backends[i].address,
-			.port = r->backends[i].port,
+			.address = backend->address,
+			.port = backend->port,
+			.flags = lingering_flags(b, backend),
+			.mode = kept->mode,
 			.listener_idx = UINT32_MAX,
 			.service_idx = UINT32_MAX,
+			.own_slot =
+				kept->mode == SNAPSHOT_DNAT ? kept->own_slot : SNAPSHOT_SLOT_NONE,
+			.policy = kept->policy,
 		};
+	}
+}
+
+static void fill_tables(struct build *b)
+{
+	for (uint32_t i = 0; i <= b->s->address_mask; i++) {
+		struct snapshot_address_cell *cell = &b->address_cells[i];
+		if (cell->slot != SNAPSHOT_SLOT_NONE)
+			cell->tables = b->own[cell->slot].tables;
+	}
+}
+
+static void fill_tunnel_sources(struct build *b)
+{
+	for (uint32_t i = b->input->n_snat; i-- > 0;) {
+		const struct address *a = &b->input->snat[i];
+		b->s->tunnel_source[!address_is_v4(a)] = *a;
 	}
 }
 
@@ -598,6 +766,8 @@ static void build_fill(struct build *b)
 	fill_ranges(b);
 	fill_lingering(b);
 	fill_policies(b);
+	fill_tables(b);
+	fill_tunnel_sources(b);
 }
 
 static void build_seal(struct build *b)

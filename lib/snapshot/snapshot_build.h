@@ -41,6 +41,12 @@ int snapshot_registry_policy(
 // numbers any more, and no worker an older snapshot. What is used again in between stays.
 void snapshot_registry_release(struct snapshot_registry *r, uint64_t pass);
 void snapshot_registry_reclaim(struct snapshot_registry *r, uint64_t safe_pass);
+// Slots that can still be given out, and whether an address has one already.
+uint32_t snapshot_registry_free_slots(const struct snapshot_registry *r);
+bool snapshot_registry_has_slot(const struct snapshot_registry *r, const struct address *address);
+// A backend that is no longer desired keeps its flows for its service's drain timeout; then a build marks it RESET. Wall clock at
+// which the next build has one to mark; INT64_MAX: none waits.
+int64_t snapshot_registry_next_reset_ms(const struct snapshot_registry *r);
 
 // Answers for the builder, by backend identity; called once per (service, listener, backend) of a VIP's family.
 struct snapshot_health {
@@ -57,7 +63,7 @@ struct snapshot_input {
 	uint32_t n_snat;
 	const struct nexthop_fib *fib; // borrowed by the snapshot
 	uint64_t generation;
-	int64_t wall_ms; // wall clock, for drain deadlines: without it (0) no deadline passes
+	int64_t wall_ms; // wall clock, for drain deadlines and timeouts: without it (0) none passes
 	const struct snapshot
 		*previous; // Maglev tables of unchanged listeners are shared with it; may be NULL
 };
@@ -65,11 +71,14 @@ struct snapshot_input {
 // Compiles. Gives (snapshot_destroy). 0; -EINVAL (a SNAT address that is a VIP, too many addresses or timeout policies), each
 // finding in err; -ENOMEM. The registry may know new numbers after a refusal; the next release takes them back.
 //
-// One listener per (address, listener); its members are the backends of the address's family with a port for it. A backend that is
-// itself one of our addresses (reliability.md F10) stays listed and is never eligible: a loop of our own.
+// One listener per (address, listener); its members are the backends of the address's family with a port for it. Where the
+// service has no backend of that family at all, fullnat, ipip and gue take those of the other one; dnat and l2dsr cannot. A backend
+// that is itself one of our addresses (reliability.md F10) stays listed and is never eligible: a loop of our own.
 // Cost at 10,000 services of 10 backends: see snapshot_test's printed times.
 int snapshot_build(const struct snapshot_input *input, struct snapshot **out, struct error *err);
 void snapshot_destroy(struct snapshot *s);
+// Do VIPs of this family take the service's backends of the other one?
+bool snapshot_family_crosses(const struct service *s, bool vip_is_v4);
 // The same compiled content with another FIB and generation; shares tables (reference counted inside; control thread only).
 struct snapshot *snapshot_with_fib(
 	const struct snapshot *s, const struct nexthop_fib *fib, uint64_t generation);

@@ -399,6 +399,64 @@ static void test_deadline_purges_once(void **state)
 	assert_int_equal(count_eligible("203.0.113.1"), 1); // the drain goes on
 }
 
+// Flags of the row of 10.9.0.3 behind default/a.
+static uint8_t removed_flags(void)
+{
+	struct address gone = address_of("10.9.0.3");
+	uint32_t id;
+	assert_int_equal(snapshot_registry_find_backend(
+				 control->registry, "default/a", "http", &gone, 8080, &id),
+		0);
+	return fake.published->backends[id].flags;
+}
+
+// A backend that leaves the desired state: its flows may go on for the drain timeout, then a publication cuts them.
+static void test_removed_backend_drains(void **state)
+{
+	struct service *s = service_of("a", "203.0.113.1", 2);
+	s->drain_timeout_s = 1;
+	assert_int_equal(control_put_service(control, s, NULL, NULL), 0);
+	settle();
+	put("a", "203.0.113.1", 1);
+	settle();
+	uint32_t n = fake.n_published;
+	assert_int_equal(removed_flags(), 0);
+	control_publish_tick(control);
+	assert_int_equal(fake.n_published, n); // not yet
+	usleep(1010000);
+	control_publish_tick(control);
+	assert_int_equal(fake.n_published, n + 1);
+	assert_int_equal(removed_flags(), SNAPSHOT_BACKEND_RESET);
+	settle();
+	control_publish_tick(control);
+	assert_int_equal(fake.n_published, n + 1); // once
+	service_destroy(s);
+}
+
+static void test_slots_are_counted(void **state)
+{
+	struct error err = { 0 };
+	char line[512], text[32];
+	struct service *s = service_of("a", "203.0.113.1", 1);
+	put("b", "203.0.113.2", 0);
+	for (uint32_t i = 0; i < SNAPSHOT_SLOTS_MAX; i++) {
+		snprintf(text, sizeof(text), "10.%u.%u.%u", 10 + i / 40000, i % 40000 / 200,
+			i % 200);
+		struct address a = address_of(text);
+		uint16_t slot;
+		if (snapshot_registry_free_slots(control->registry) > 1)
+			assert_int_equal(snapshot_registry_slot(control->registry, &a, &slot), 0);
+	}
+	s->mode = SERVICE_MODE_DNAT; // one VIP, one backend
+	assert_int_equal(control_check_service(control, s, &err), -EINVAL);
+	assert_non_null(strstr(error_first(&err, line, sizeof(line)),
+		"/spec/addresses: 2 more addresses than are known already"));
+	error_fini(&err);
+	s->mode = SERVICE_MODE_FULLNAT;
+	assert_int_equal(control_check_service(control, s, &err), 0);
+	service_destroy(s);
+}
+
 static void test_state_survives_restart(void **state)
 {
 	put("a", "203.0.113.1", 2);
@@ -751,6 +809,8 @@ int main(void)
 		CASE(test_edited_check_keeps_verdict),
 		CASE(test_udp_listener_has_no_tcp_probe),
 		CASE(test_drain_and_weight),
+		CASE(test_removed_backend_drains),
+		CASE(test_slots_are_counted),
 		CASE(test_deadline_purges_once),
 		CASE(test_state_survives_restart),
 		CASE(test_broken_state_set_aside),

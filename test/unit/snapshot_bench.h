@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
-// What snapshot_test.c compiles: small services, and a place to compile them in.
+// What snapshot_test.c and snapshot_modes_test.c compile: small services, and a place to compile them in.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +18,7 @@
 // ---------------------------------------------------------------- random, fixed seed
 static uint64_t random_state;
 
-static uint64_t random_word(void)
+static inline uint64_t random_word(void)
 {
 	random_state += 0x9e3779b97f4a7c15ull; // splitmix64
 	uint64_t z = random_state;
@@ -27,24 +27,24 @@ static uint64_t random_word(void)
 	return z ^ (z >> 31);
 }
 
-static uint32_t random_below(uint32_t n)
+static inline uint32_t random_below(uint32_t n)
 {
 	return (uint32_t)((random_word() >> 32) * n >> 32);
 }
 
-static void random_seed(uint64_t seed)
+static inline void random_seed(uint64_t seed)
 {
 	print_message("seed %llu\n", (unsigned long long)seed);
 	random_state = seed;
 }
 
 // ---------------------------------------------------------------- makers
-static struct address v4(uint32_t host_order)
+static inline struct address v4(uint32_t host_order)
 {
 	return address_from_v4(rte_cpu_to_be_32(host_order));
 }
 
-static struct address v6(uint32_t low)
+static inline struct address v6(uint32_t low)
 {
 	struct address a = { .bytes = { 0x20, 0x01, 0x0d, 0xb8 } };
 	a.words[3] = rte_cpu_to_be_32(low);
@@ -54,7 +54,7 @@ static struct address v6(uint32_t low)
 #define VIP(i)     v4(0xcb007100u + (i)) // 203.0.113.0/24
 #define BACKEND(i) v4(0x0a090000u + (i)) // 10.9.0.0/16
 
-static struct service *make_service(const char *name, struct address vip)
+static inline struct service *make_service(const char *name, struct address vip)
 {
 	struct service *s = service_create(NULL);
 	assert_non_null(s);
@@ -64,7 +64,8 @@ static struct service *make_service(const char *name, struct address vip)
 	return s;
 }
 
-static void add_listener(struct service *s, const char *name, uint8_t protocol, uint16_t port)
+static inline void add_listener(
+	struct service *s, const char *name, uint8_t protocol, uint16_t port)
 {
 	struct service_listener *l = service_add_listener(s);
 	snprintf(l->name, sizeof(l->name), "%s", name);
@@ -72,7 +73,8 @@ static void add_listener(struct service *s, const char *name, uint8_t protocol, 
 	l->port = l->port_max = port;
 }
 
-static void add_backend(struct service *s, struct address address, uint16_t port, uint32_t weight)
+static inline void add_backend(
+	struct service *s, struct address address, uint16_t port, uint32_t weight)
 {
 	struct service_backend *b = service_add_backend(s);
 	b->address = address;
@@ -84,7 +86,7 @@ static void add_backend(struct service *s, struct address address, uint16_t port
 }
 
 // default/web, one VIP, http on 80, n backends of equal weight.
-static struct service *make_web(uint32_t n_backends)
+static inline struct service *make_web(uint32_t n_backends)
 {
 	struct service *s = make_service("web", VIP(1));
 	add_listener(s, "http", NET_PROTO_TCP, 80);
@@ -102,9 +104,11 @@ struct bench {
 	uint32_t n_down;
 	uint32_t n_asked; // probe verdicts asked for by the last build
 	int64_t wall_ms;
+	struct address snat[8];
+	uint32_t n_snat;
 };
 
-static enum health_probe_verdict bench_probe(void *arg, const struct service *s,
+static inline enum health_probe_verdict bench_probe(void *arg, const struct service *s,
 	const struct service_listener *l, const struct address *address, uint16_t port)
 {
 	struct bench *b = arg;
@@ -116,13 +120,13 @@ static enum health_probe_verdict bench_probe(void *arg, const struct service *s,
 	return HEALTH_PROBE_UP;
 }
 
-static void bench_init(struct bench *b)
+static inline void bench_init(struct bench *b)
 {
 	*b = (struct bench){ .store = service_store_create(),
 		.registry = snapshot_registry_create() };
 }
 
-static void bench_fini(struct bench *b)
+static inline void bench_fini(struct bench *b)
 {
 	snapshot_destroy(b->s);
 	snapshot_registry_destroy(b->registry);
@@ -130,7 +134,7 @@ static void bench_fini(struct bench *b)
 }
 
 // Takes the service.
-static void bench_put(struct bench *b, struct service *s)
+static inline void bench_put(struct bench *b, struct service *s)
 {
 	struct error err = { 0 };
 	char line[512];
@@ -139,7 +143,22 @@ static void bench_put(struct bench *b, struct service *s)
 	service_destroy(s);
 }
 
-static int bench_try(
+// The same for what the store refuses: put as plain fullnat, then made what it is.
+static inline void bench_force(struct bench *b, struct service *s)
+{
+	struct service want = *s;
+	s->mode = SERVICE_MODE_FULLNAT;
+	s->scheduler = SERVICE_MAGLEV;
+	s->client_address = SERVICE_CLIENT_NONE;
+	bench_put(b, s);
+	struct service *held = (struct service *)(uintptr_t)service_store_find(
+		b->store, want.namespace, want.name);
+	held->mode = want.mode;
+	held->scheduler = want.scheduler;
+	held->client_address = want.client_address;
+}
+
+static inline int bench_try(
 	struct bench *b, const struct address *snat, uint32_t n_snat, struct error *err)
 {
 	struct snapshot *next = NULL;
@@ -164,15 +183,15 @@ static int bench_try(
 	return 0;
 }
 
-static void bench_build(struct bench *b)
+static inline void bench_build(struct bench *b)
 {
 	struct error err = { 0 };
 	char line[512];
-	if (bench_try(b, NULL, 0, &err) != 0)
+	if (bench_try(b, b->snat, b->n_snat, &err) != 0)
 		fail_msg("%s", error_first(&err, line, sizeof(line)));
 }
 
-static const struct snapshot_listener *find(
+static inline const struct snapshot_listener *find(
 	const struct snapshot *s, struct address vip, uint8_t protocol, uint16_t port)
 {
 	uint8_t kind = SNAPSHOT_OWN_NONE;
@@ -185,7 +204,7 @@ static const struct snapshot_listener *find(
 	return snapshot_find_listener(s, slot, protocol, port);
 }
 
-static const struct snapshot_listener *web(const struct bench *b)
+static inline const struct snapshot_listener *web(const struct bench *b)
 {
 	const struct snapshot_listener *l = find(b->s, VIP(1), NET_PROTO_TCP, 80);
 	assert_non_null(l);
@@ -193,7 +212,7 @@ static const struct snapshot_listener *web(const struct bench *b)
 }
 
 // Backend of the i-th client, checked for what must always be so. BACKEND_NONE: nobody.
-static uint32_t pick_id(const struct bench *b, const struct snapshot_listener *l, uint32_t i)
+static inline uint32_t pick_id(const struct bench *b, const struct snapshot_listener *l, uint32_t i)
 {
 	struct address client = v4(0xc6120000u + (i >> 4));
 	uint64_t hash = snapshot_pick_hash(l, &client, (rte_be16_t)(i * 40503u), RTE_BE16(80));
@@ -211,7 +230,7 @@ static uint32_t pick_id(const struct bench *b, const struct snapshot_listener *l
 }
 
 // Number n of BACKEND(n).
-static uint32_t backend_number(const struct bench *b, uint32_t id)
+static inline uint32_t backend_number(const struct bench *b, uint32_t id)
 {
 	return rte_be_to_cpu_32(address_v4(&b->s->backends[id].address)) - 0x0a090000u;
 }
