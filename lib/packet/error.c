@@ -22,16 +22,6 @@ static bool is_group(const struct address *a)
 	return a->bytes[0] == 0xff;
 }
 
-static bool is_later_fragment(const struct rte_mbuf *mbuf, const struct packet *p)
-{
-	if (p->is_v6) // the fragment header is the last one that was walked
-		return (((const uint8_t *)packet_at(mbuf, p->l4_offset - 8u))[2] |
-			       (((const uint8_t *)packet_at(mbuf, p->l4_offset - 8u))[3] & 0xf8)) !=
-		       0;
-	const struct v4_header *ip = packet_at(mbuf, p->l3_offset);
-	return (ip->fragment & RTE_BE16(0x1fff)) != 0;
-}
-
 // May this packet be answered with an error? RFC 1122 3.2.2, RFC 4443 2.4 e. Impossible sources did not pass the parser.
 static bool may_answer(const struct rte_mbuf *mbuf, const struct packet *p)
 {
@@ -42,7 +32,7 @@ static bool may_answer(const struct rte_mbuf *mbuf, const struct packet *p)
 		break;
 	case PACKET_FRAGMENT:
 		if (p->protocol == NET_PROTO_ICMP || p->protocol == NET_PROTO_ICMPV6 ||
-			is_later_fragment(mbuf, p))
+			packet_fragment_offset(p) != 0)
 			return false;
 		break;
 	default: // ICMP that is no echo request, not IP, malformed

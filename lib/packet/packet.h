@@ -4,7 +4,7 @@
 // Works on struct rte_mbuf through header-only accessors; allocates and frees nothing.
 // Hot; any worker; no shared state.
 //
-// parse.c reads; rewrite_<mode>.c and icmp.c change a packet that goes on; echo.c, reset.c and error.c turn it into an answer;
+// parse.c reads; fragments.c remembers what became of a first fragment; rewrite_<mode>.c and icmp.c change a packet that goes on; echo.c, reset.c and error.c turn it into an answer;
 // l4_checksum.c is for where an incremental checksum is not enough.
 
 #include <stdbool.h>
@@ -20,7 +20,7 @@ enum packet_kind {
 	PACKET_ECHO,       // ICMP or ICMPv6 echo request
 	PACKET_ICMP_ERROR, // ICMP or ICMPv6 error with a quoted packet
 	PACKET_ICMP_OTHER, // other ICMP, ICMPv6 (ND, MLD: for the twin)
-	PACKET_FRAGMENT,   // IP fragment (non-atomic)
+	PACKET_FRAGMENT,   // IP fragment (non-atomic); the first one has its ports and flags
 	PACKET_PROTOCOL, // IP with a protocol without listeners (ESP, GRE, IP-in-IP, SCTP for now, ...)
 	PACKET_BAD,      // refused: `reason`. Addresses are set when `have_addresses`.
 };
@@ -43,9 +43,38 @@ struct packet {
 	bool is_v6;
 	bool have_addresses;     // src and dst are valid (also for some PACKET_BAD)
 	bool is_atomic_fragment; // IPv6 fragment header, offset 0, no more
-	uint8_t pad[4];          // 0, so that two may be compared as bytes
+	uint16_t
+		fragment; // of PACKET_FRAGMENT: offset in bytes, a multiple of 8; bit 0: more follow
+	uint16_t fragment_header; // IPv6: where the fragment header is, of atomic ones too; else 0
 };
 _Static_assert(sizeof(struct packet) == 56, "no hidden padding");
+
+// What a fragment says of itself. The offset is that of the fragmentable part: after the fragment header in IPv6.
+static inline uint32_t packet_fragment_offset(const struct packet *p)
+{
+	return p->fragment & 0xfff8u;
+}
+static inline bool packet_fragment_has_more(const struct packet *p)
+{
+	return p->fragment & 1;
+}
+// Bytes of the datagram that it brings.
+static inline uint32_t packet_fragment_length(const struct packet *p)
+{
+	if (!p->is_v6)
+		return p->l4_length;
+	return (uint32_t)p->l3_offset + p->l3_length - p->fragment_header - 8u;
+}
+// IPv4: 16 bits, as on the wire. mbuf: the packet that p was parsed from, not yet changed.
+static inline rte_be32_t packet_fragment_id(const struct rte_mbuf *mbuf, const struct packet *p)
+{
+	if (!p->is_v6)
+		return rte_pktmbuf_mtod_offset(mbuf, const struct v4_header *, p->l3_offset)->id;
+	rte_be32_t id;
+	memcpy(&id, rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, p->fragment_header + 4u),
+		sizeof(id));
+	return id;
+}
 
 // Parses one frame. Lengths, version, IPv4 header checksum, impossible TCP flags and sources are checked here; L4 checksums are
 // not (packet_l4_checksum_ok). Ethernet padding is no lie: bytes after the IP total length are ignored. Never
@@ -61,6 +90,12 @@ _Static_assert(sizeof(struct packet) == 56, "no hidden padding");
 // The unspecified source is impossible, except towards multicast, broadcast and link-local destinations (DHCP, duplicate
 // address detection, MLD): PACKET_OTHER or PACKET_ICMP_OTHER.
 // UDP over IPv6 without a checksum is PACKET_BAD(DROP_BAD_L4_CHECKSUM) (RFC 8200 8.1): nothing to update.
+//
+// Fragments: lengths are checked (PACKET_BAD(DROP_FRAGMENT_BAD_LENGTH): empty, not the last and no multiple of 8, beyond 65,535), and
+// the first one of TCP, UDP or SCTP has the whole L4 header, with its options, else PACKET_BAD(DROP_FRAGMENT_TINY), as a
+// later one that would change it (RFC 1858, RFC 3128, RFC 7112). Ports and flags of a first fragment are set and checked as
+// those of a whole packet; of its UDP length only that it covers what is here. l4_offset and l4_length of a later one: its payload;
+// in IPv6 `protocol` is what its own fragment header says, and only the first one's is to be believed (RFC 8200 4.5).
 void packet_parse(const struct rte_mbuf *mbuf, const struct mac *own_mac, struct packet *out);
 
 // Full check of the TCP, UDP or ICMP checksum over all segments; UDP over IPv4 with checksum 0 is fine. Used on
@@ -168,3 +203,64 @@ void packet_rewrite_l2dsr(struct rte_mbuf *mbuf, const struct packet_macs *macs)
 // Lowers each MSS option above `max` of a segment with SYN, and its checksum. The walk ends, as a receiver's does, at the end of the options
 // and at one that has no or too great a length. No option is put in. True: changed.
 bool packet_clamp_mss(struct rte_mbuf *mbuf, const struct packet *p, uint16_t max);
+
+// ---------------------------------------------------------------- fragments
+// What was decided about the first fragment of a datagram, for the later ones, which have no ports; and a few later ones that came before
+// their first. fragments.c has the drawing. Placed memory, bounded, one owner. [worker]
+struct fragments;
+
+#define FRAGMENTS_DATAGRAMS 4096u // the plain size: 557 KB
+#define FRAGMENTS_WAYS      8u    // datagrams that share a set: the least number there can be
+// Hosts wait 30 to 60 s for the rest (RFC 1122 3.3.2, RFC 8200 4.5); what is still on its way after 5 s is not worth the risk that
+// a fast sender uses the identification again (RFC 4963).
+#define FRAGMENTS_LIFE_NS (5 * CLOCK_S)
+// A later fragment that came first is overtaken by its first within a round trip or never.
+#define FRAGMENTS_HOLD_NS     CLOCK_S
+#define FRAGMENTS_HELD_MAX    128u // mbufs of all datagrams
+#define FRAGMENTS_HELD_EACH   8u   // and of one: 8 KB in Ethernet frames, sent last first
+#define FRAGMENTS_RANGES      11u  // that came of one datagram, with gaps between
+#define FRAGMENTS_NO_DATAGRAM UINT32_MAX
+
+enum fragments_kind {
+	FRAGMENTS_FIRST, // decide by its tuple, then fragments_settle, before the next is shown
+	FRAGMENTS_KNOWN, // goes as `decision` says
+	FRAGMENTS_HELD, // the mbuf is kept here; `given_up` in its place is to be dropped, when there is one
+	FRAGMENTS_REFUSED, // drop: `reason`
+};
+
+struct fragments_answer {
+	uint8_t kind;      // enum fragments_kind
+	uint8_t reason;    // REFUSED: enum drop_reason
+	uint32_t datagram; // FIRST: for fragments_settle
+	uint64_t decision; // KNOWN: what was settled
+	struct rte_mbuf *
+		given_up; // HELD: one that waited longest and made room (DROP_FRAGMENT_NO_FIRST), or NULL
+};
+
+// Bytes for n_datagrams: a power of two, FRAGMENTS_WAYS..2^20. 64-byte aligned.
+size_t fragments_size(uint32_t n_datagrams);
+// 0, or -EINVAL: no such number, or size too small. *out points into mem. The key keeps an outsider from filling one set.
+int fragments_init(void *mem, size_t size, uint32_t n_datagrams, const struct hash_key *key,
+	struct fragments **out);
+// Shows one fragment (PACKET_FRAGMENT of TCP, UDP or SCTP; in IPv6 a later one of any protocol). Show them one at a time, in the order in
+// which they came. A first fragment is always FIRST unless its datagram is refused: what its tuple may do is decided
+// anew each time. Refused by name: overlaps, with the whole datagram (RFC 5722, for IPv4 too); duplicates, alone.
+// Cost: two or three lines, FRAGMENTS_RANGES steps. now_ns does not go back.
+void fragments_see(struct fragments *f, const struct packet *p, struct rte_mbuf *mbuf,
+	uint64_t now_ns, struct fragments_answer *out);
+// What became of a first fragment, in 64 bits that only the caller understands (drops too: its later fragments would otherwise wait).
+// Writes the mbufs that waited for it, in the order in which they came, to `released` (FRAGMENTS_HELD_EACH of room) and returns how
+// many: *gives* them back, to be parsed and shown again, after their first.
+uint32_t fragments_settle(struct fragments *f, const struct fragments_answer *first,
+	uint64_t decision, struct rte_mbuf **released);
+// Gives back mbufs that waited too long, to be dropped, DROP_FRAGMENT_NO_FIRST. Call between bursts; UINT64_MAX as the time empties it.
+// Returns how many were written, at most max.
+uint32_t fragments_expire(
+	struct fragments *f, uint64_t now_ns, struct rte_mbuf **out, uint32_t max);
+// Mbufs that are kept now.
+uint32_t fragments_n_held(const struct fragments *f);
+
+// Rewrite of NAT modes for a fragment: the first one as packet_rewrite_fullnat (ports, and the L4 checksum of the whole, by its
+// difference); of a later one only addresses, TTL or hop limit and the IPv4 checksum: nothing else of nat is read but MACs.
+void packet_rewrite_fragment(
+	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat);

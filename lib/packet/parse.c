@@ -9,6 +9,7 @@
 #include "packet_priv.h"
 
 #define V6_EXTENSIONS_MAX 8
+#define SCTP_COMMON_BYTES 12u // ports, verification tag, checksum
 
 enum {
 	PROTO_HOP_BY_HOP = 0,
@@ -137,6 +138,79 @@ static inline void parse_l4(const struct rte_mbuf *mbuf, struct packet *p)
 		p->kind = p->protocol == PROTO_IGMP && !p->is_v6 ? PACKET_OTHER : PACKET_PROTOCOL;
 }
 
+// ---------------------------------------------------------------- fragments
+static uint32_t l4_header_min(uint8_t protocol)
+{
+	switch (protocol) {
+	case NET_PROTO_TCP:
+		return sizeof(struct tcp_header);
+	case NET_PROTO_UDP:
+		return sizeof(struct udp_header);
+	case NET_PROTO_SCTP:
+		return SCTP_COMMON_BYTES;
+	default:
+		return 0;
+	}
+}
+
+// The length of a UDP packet is that of the whole, which has at least what is here.
+static void parse_first_udp(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	const struct udp_header *udp = packet_at(mbuf, p->l4_offset);
+	if (rte_be_to_cpu_16(udp->length) < p->l4_length)
+		refuse(p, DROP_UDP_BAD_LENGTH);
+	else if (udp->checksum == 0 && p->is_v6)
+		refuse(p, DROP_BAD_L4_CHECKSUM);
+}
+
+static void parse_first_tcp(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	const struct tcp_header *tcp = packet_at(mbuf, p->l4_offset);
+	if ((tcp->offset >> 4) * 4u > p->l4_length) {
+		refuse(p, DROP_FRAGMENT_TINY);
+		return;
+	}
+	parse_tcp(mbuf, p);
+	if (p->kind == PACKET_FLOW)
+		p->kind = PACKET_FRAGMENT;
+}
+
+// The first fragment has the whole L4 header, or what decides by ports and flags could be led astray by a later
+// one (RFC 1858, RFC 3128, RFC 7112).
+static void parse_first_l4(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	uint32_t n_header = l4_header_min(p->protocol);
+	if (n_header == 0)
+		return;
+	if (p->l4_length < n_header) {
+		refuse(p, DROP_FRAGMENT_TINY);
+		return;
+	}
+	if (!reaches(mbuf, p, p->l4_offset + n_header, DROP_FRAGMENT_TINY))
+		return;
+	memcpy(&p->src_port, packet_at(mbuf, p->l4_offset), 2 * sizeof(p->src_port));
+	if (p->protocol == NET_PROTO_TCP)
+		parse_first_tcp(mbuf, p);
+	else if (p->protocol == NET_PROTO_UDP)
+		parse_first_udp(mbuf, p);
+}
+
+// p->kind is PACKET_FRAGMENT. Lengths first: only the last one may end where it likes, none beyond what an IP packet can be, and
+// each brings something.
+static void parse_fragment(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	uint32_t offset = packet_fragment_offset(p), length = packet_fragment_length(p);
+	// IPv4: the whole with its header; IPv6: without the fixed one and the fragment header.
+	uint32_t n_before = p->is_v6 ? p->fragment_header - sizeof(struct v6_header) : p->l4_offset;
+	if (length == 0 || (packet_fragment_has_more(p) && length % 8 != 0) ||
+		n_before - p->l3_offset + offset + length > UINT16_MAX)
+		refuse(p, DROP_FRAGMENT_BAD_LENGTH);
+	else if (offset == 0)
+		parse_first_l4(mbuf, p);
+	else if (offset < l4_header_min(p->protocol))
+		refuse(p, DROP_FRAGMENT_TINY);
+}
+
 // ---------------------------------------------------------------- sources
 static bool destination_is_local(const struct address *dst)
 {
@@ -227,14 +301,19 @@ static inline void parse_v4(const struct rte_mbuf *mbuf, struct packet *p)
 	p->ttl = ip->ttl;
 	if (!v4_header_ok(mbuf, ip, p))
 		return;
-	if (unlikely(ip->fragment & RTE_BE16(0x3fff)))
+	if (unlikely(ip->fragment & RTE_BE16(0x3fff))) {
+		uint16_t word = rte_be_to_cpu_16(ip->fragment);
 		p->kind = PACKET_FRAGMENT;
+		p->fragment = (uint16_t)((word & 0x1fff) << 3 | (word & 0x2000) >> 13);
+	}
 	// 1..223 but 127 cannot be odd.
 	uint8_t top = p->src.bytes[12];
 	if (unlikely(top == 0 || top == 127 || top >= 224) && source_is_odd(mbuf, p))
 		return;
 	if (likely(p->kind != PACKET_FRAGMENT))
 		parse_l4(mbuf, p);
+	else
+		parse_fragment(mbuf, p);
 }
 
 // ---------------------------------------------------------------- IPv6
@@ -244,13 +323,15 @@ static bool v6_is_extension(uint8_t next, uint32_t n_before)
 	       (next == PROTO_HOP_BY_HOP && n_before == 0); // first or nowhere, RFC 8200 4.1
 }
 
-// One extension header at `at`. Returns its length, or 0: refused, or a fragment.
+// One extension header at `at`. Returns its length, or 0: refused.
 static uint32_t v6_walk_one(
 	const struct rte_mbuf *mbuf, struct packet *p, uint32_t at, uint8_t *next)
 {
 	uint32_t end = (uint32_t)p->l3_offset + p->l3_length;
+	// The whole chain of headers lies in the first fragment, RFC 7112.
+	enum drop_reason cut = p->kind == PACKET_FRAGMENT ? DROP_FRAGMENT_TINY : DROP_V6_TRUNCATED;
 	if (at + 8 > end) {
-		refuse(p, DROP_V6_TRUNCATED);
+		refuse(p, cut);
 		return 0;
 	}
 	if (!reaches(mbuf, p, at + 8, DROP_V6_TRUNCATED))
@@ -258,7 +339,7 @@ static uint32_t v6_walk_one(
 	const uint8_t *header = packet_at(mbuf, at);
 	uint32_t length = *next == PROTO_FRAGMENT ? 8 : (header[1] + 1u) * 8;
 	if (at + length > end) {
-		refuse(p, DROP_V6_TRUNCATED);
+		refuse(p, cut);
 		return 0;
 	}
 	if (!reaches(mbuf, p, at + length, DROP_V6_TRUNCATED))
@@ -271,27 +352,32 @@ static uint32_t v6_walk_one(
 	*next = p->protocol = header[0];
 	p->l4_offset = (uint16_t)(at + length);
 	p->l4_length = (uint16_t)(end - at - length);
-	if (is_fragment && (header[2] != 0 || (header[3] & 0xf9) != 0)) {
-		p->kind = PACKET_FRAGMENT;
-		return 0;
+	if (is_fragment) {
+		p->fragment = (uint16_t)((header[2] << 8 | header[3]) & 0xfff9);
+		p->fragment_header = (uint16_t)at;
+		p->is_atomic_fragment = p->fragment == 0;
+		if (!p->is_atomic_fragment)
+			p->kind = PACKET_FRAGMENT;
 	}
-	p->is_atomic_fragment |= is_fragment;
 	return length;
 }
 
-// False: refused.
+// False: refused. A fragment within a fragment is left as a protocol that nobody knows.
 static bool v6_walk_extensions(const struct rte_mbuf *mbuf, struct packet *p)
 {
 	uint8_t next = p->protocol;
 	uint32_t at = p->l4_offset;
 	for (uint32_t n = 0; v6_is_extension(next, n); n++) {
+		if (p->kind == PACKET_FRAGMENT &&
+			(packet_fragment_offset(p) != 0 || next == PROTO_FRAGMENT))
+			return true;
 		if (n == V6_EXTENSIONS_MAX) {
 			refuse(p, DROP_V6_TOO_MANY_HEADERS);
 			return false;
 		}
 		uint32_t length = v6_walk_one(mbuf, p, at, &next);
 		if (length == 0)
-			return p->kind == PACKET_FRAGMENT;
+			return false;
 		at += length;
 	}
 	return true;
@@ -332,6 +418,8 @@ static inline void parse_v6(const struct rte_mbuf *mbuf, struct packet *p)
 		return;
 	if (likely(p->kind != PACKET_FRAGMENT))
 		parse_l4(mbuf, p);
+	else
+		parse_fragment(mbuf, p);
 }
 
 static __attribute__((noinline)) void parse_whole(

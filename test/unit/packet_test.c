@@ -70,7 +70,7 @@ static const struct good {
 	{ { .protocol = NET_PROTO_ICMPV6, .icmp_type = 128 }, PACKET_PROTOCOL },
 	{ { .protocol = 2, .v4_option_bytes = 4, .dst = "224.0.0.22", .n_payload = 8 },
 		PACKET_OTHER },
-	{ { .v4_fragment = RTE_BE16(0x2000), .n_payload = 64 }, PACKET_FRAGMENT },
+	{ { .v4_fragment = RTE_BE16(0x2000), .n_payload = 68 }, PACKET_FRAGMENT },
 	{ { .v4_fragment = RTE_BE16(0x0007), .n_payload = 64 }, PACKET_FRAGMENT },
 	{ { .v4_fragment = RTE_BE16(0x4000), .n_payload = 4 }, PACKET_FLOW },
 	{ { .is_v6 = true, .n_payload = 5 }, PACKET_FLOW },
@@ -198,7 +198,8 @@ static void test_split_at_every_byte(void **state)
 		size_t n = frame_build(&goods[i].spec, frame);
 		struct packet whole = parse_bytes(frame, n);
 		size_t n_headers = whole.l4_offset;
-		if (whole.kind == PACKET_FLOW && whole.protocol == NET_PROTO_TCP)
+		bool is_first = whole.kind == PACKET_FRAGMENT && whole.fragment == 1;
+		if ((whole.kind == PACKET_FLOW || is_first) && whole.protocol == NET_PROTO_TCP)
 			n_headers += 20u + goods[i].spec.tcp_option_bytes;
 		else if (whole.kind >= PACKET_FLOW && whole.kind <= PACKET_ICMP_OTHER)
 			n_headers += 8;
@@ -495,9 +496,16 @@ static void test_extension_headers(void **state)
 			continue;
 		uint8_t fragment[8] = { 6, 0, (uint8_t)(word >> 8), (uint8_t)word, 9, 9, 9, 9 };
 		struct packet p = parse_extensions(fragment, 8, 44);
-		bool is_whole = (word & 0xfff9) == 0;
-		assert_int_equal(p.kind, is_whole ? PACKET_FLOW : PACKET_FRAGMENT);
+		bool is_whole = (word & 0xfff9) == 0,
+		     is_odd = word & 1; // 20 bytes are no multiple of 8
+		uint32_t offset = word & 0xfff8;
+		assert_int_equal(p.kind, is_whole ? PACKET_FLOW
+					 : is_odd || offset + 20 > 65535 || (offset && offset < 20)
+						 ? PACKET_BAD
+						 : PACKET_FRAGMENT);
 		assert_int_equal(p.is_atomic_fragment, is_whole);
+		assert_int_equal(p.fragment, word & 0xfff9);
+		assert_int_equal(p.fragment_header, 54);
 		assert_true(p.have_addresses);
 	}
 }

@@ -235,7 +235,7 @@ static void fragments_of_the_kernel_are_punted(void **state)
 			.protocol = protocols[i],
 			.icmp_type = 8,
 			.v4_fragment = RTE_BE16(0x2000),
-			.n_payload = 64 };
+			.n_payload = protocols[i] == NET_PROTO_TCP ? 68 : 64 };
 		b.mbufs[i] = frame_mbuf(frame, frame_build(&spec, frame));
 	}
 	run_burst(&w, &b, ARRAY_SIZE(protocols));
