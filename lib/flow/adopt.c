@@ -82,6 +82,8 @@ static void flow_adopt_batch(struct flow_table *table, uint32_t first, uint32_t 
 			r->route_generation = 0; // look again
 			table->n_flows++;
 			table->n_used = first + i + 1;
+			if (flow_state_yields(r->state))
+				flow_count_yielding(table, first + i, 1);
 		} else {
 			memset(r, 0, sizeof(*r));
 		}
@@ -101,6 +103,7 @@ int flow_table_adopt(struct flow_table *table, void *mem, size_t size, struct er
 	adopted.was_clean = header->clean == 1;
 	header->clean = 0;
 	memset(adopted.buckets, 0, (size_t)header->n_buckets * sizeof(struct flow_bucket));
+	memset(adopted.yielding, 0, flow_hint_bytes(header->capacity));
 	for (uint32_t first = 0; first < adopted.capacity; first += ADOPT_BATCH) {
 		uint32_t n_left = adopted.capacity - first;
 		flow_adopt_batch(&adopted, first, n_left < ADOPT_BATCH ? n_left : ADOPT_BATCH);

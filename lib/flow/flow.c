@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Hot path: no allocation, lock, log, system call.
 //
-// The table itself: lay out, add, remove. Look-ups are in lookup.c, time in ageing.c, attaching to
+// The table itself: lay out, add, remove. Look-ups are in lookup.c, time in ageing.c, who gives way in victim.c, attaching to
 // an earlier process's memory in adopt.c.
 //
 // Cost of flow_add: the two primary bucket lines and the record line, in the usual case. A full
@@ -32,10 +32,25 @@ _Static_assert(FLOW_CAPACITY_MAX <= UINT32_MAX / 4, "an entry holds index, side 
 
 // ---------------------------------------------------------------- lay out
 
+// Two bitmaps and a count, by block.
+static uint32_t flow_hint_words(uint32_t capacity)
+{
+	return (flow_n_blocks(capacity) + 63) / 64;
+}
+
+size_t flow_hint_bytes(uint32_t capacity)
+{
+	size_t bytes = 2 * flow_hint_words(capacity) * sizeof(uint64_t) + flow_n_blocks(capacity);
+	return (bytes + 63) & ~(size_t)63;
+}
+
+// The lines of the hints are taken from the buckets, one in 800: 80 bytes a flow are for everything.
 uint32_t flow_n_buckets(uint32_t capacity)
 {
 	uint64_t n_keys = 2ull * capacity;
 	uint64_t n = (n_keys + FLOW_BUCKET_KEYS - 1) / FLOW_BUCKET_KEYS;
+	uint64_t n_hints = flow_hint_bytes(capacity) / sizeof(struct flow_bucket);
+	n -= n / 256 < n_hints ? 0 : n_hints;
 	return (uint32_t)((n + 1) & ~1ull); // even, at least 2
 }
 
@@ -43,7 +58,7 @@ size_t flow_table_size(uint32_t capacity)
 {
 	return sizeof(struct flow_table_header) +
 	       (size_t)flow_n_buckets(capacity) * sizeof(struct flow_bucket) +
-	       (size_t)capacity * sizeof(struct flow_record);
+	       (size_t)capacity * sizeof(struct flow_record) + flow_hint_bytes(capacity);
 }
 
 void flow_table_attach(struct flow_table *table, void *mem)
@@ -57,6 +72,9 @@ void flow_table_attach(struct flow_table *table, void *mem)
 	table->first_free = FLOW_NONE;
 	table->buckets = header + 1;
 	table->records = (struct flow_record *)table->buckets + header->n_buckets;
+	table->yielding = (uint64_t *)(void *)(table->records + header->capacity);
+	table->idle = table->yielding + flow_hint_words(header->capacity);
+	table->n_yielding = (uint8_t *)(table->idle + flow_hint_words(header->capacity));
 }
 
 int flow_table_init(struct flow_table *table, void *mem, size_t size, uint32_t capacity,
@@ -272,6 +290,8 @@ uint32_t flow_add(struct flow_table *table, const struct flow_record *record)
 	memcpy(r, record, offsetof(struct flow_record, sequence));
 	flow_write_end(r);
 	table->n_flows++;
+	if (flow_state_yields(record->state))
+		flow_count_yielding(table, idx, 1);
 	return idx;
 no_room:
 	flow_return_record(table, idx);
@@ -288,6 +308,8 @@ void flow_remove(struct flow_table *table, uint32_t idx)
 	flow_prefetch_bucket(table, backend_hash);
 	flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
 	flow_delete_key(table, backend_hash, idx, FLOW_SIDE_BACKEND);
+	if (flow_state_yields(r->state))
+		flow_count_yielding(table, idx, -1);
 	flow_write_begin(r);
 	r->state = FLOW_STATE_FREE;
 	flow_return_record(table, idx);

@@ -4,11 +4,12 @@
 // side). Placed memory, position independent (indices, never pointers), versioned header, so that a
 // later process can adopt it from a memory file.
 //
-//   header | buckets (64 B, 10 slots: 16-bit tag + 32-bit entry; one line) | records (64 B, one line)
+//   header | buckets (64 B, 10 slots: 16-bit tag + 32-bit entry; one line) | records (64 B, one line) | hints
 //
 // A packet costs one bucket line and one record line; both are prefetched in bulk look-ups. The
 // record holds both keys, so a hit is a compare of the full tuple, and the answer (backend identity,
-// addresses, ports, next hops), so snapshots come and go under live flows.
+// addresses, ports, next hops), so snapshots come and go under live flows. The hints say which blocks of records hold flows
+// that may give way to others (victim.c), 0.02 bytes a flow.
 //
 // Threads: one writer, the worker (or the process while the worker does not run). Others copy with
 // flow_copy under the record's sequence number.
@@ -103,12 +104,16 @@ struct flow_table {
 	uint32_t n_buckets; // even; no power of two: memory is 80 bytes per flow of capacity
 	uint32_t capacity;
 	uint32_t n_flows;
-	uint32_t n_used;      // records ever used: later ones are free and were never written
-	uint32_t first_free;  // list of returned records, FLOW_NONE = empty
-	uint32_t sweep_next;  // next record that flow_sweep looks at
-	uint32_t victim_next; // next record that flow_victim looks at
-	bool was_clean;       // adoption: the earlier process had called flow_table_close
-	uint64_t n_sweeps;    // complete passes since start
+	uint32_t n_used;        // records ever used: later ones are free and were never written
+	uint32_t first_free;    // list of returned records, FLOW_NONE = empty
+	uint32_t sweep_next;    // next record that flow_sweep looks at
+	uint64_t *yielding;     // hints, by block of FLOW_BLOCK records: n_yielding is not 0
+	uint64_t *idle;         // ... the last sweep saw a confirmed flow that was idle for long
+	uint8_t *n_yielding;    // ... flows of it whose state yields
+	uint32_t yielding_next; // block where flow_victim looks next
+	uint32_t idle_next;
+	bool was_clean;    // adoption: the earlier process had called flow_table_close
+	uint64_t n_sweeps; // complete passes since start
 	struct hash_key key;
 };
 
@@ -221,10 +226,49 @@ static inline void flow_write_end(struct flow_record *r)
 	__atomic_store_n(&r->sequence, (uint8_t)(r->sequence + 1), __ATOMIC_RELEASE);
 }
 
-// A flow that may give way, looking at no more than 64 records from a moving hand: an expired one, then embryonic ones
-// (unconfirmed), then closed and closing, the longest idle of its kind first; never an established, half-closed or two-way
-// UDP flow that is within its idle timeout. FLOW_NONE: none found.
+// States of flows that give way to new ones when there is no room: unconfirmed (embryonic), closing, closed.
+static inline bool flow_state_yields(enum flow_state s)
+{
+	return (1u << s & (1u << FLOW_STATE_SYN_SENT | 1u << FLOW_STATE_SYN_RECEIVED |
+				  1u << FLOW_STATE_CLOSING | 1u << FLOW_STATE_CLOSED |
+				  1u << FLOW_STATE_UDP_ONEWAY)) != 0;
+}
+
+#define FLOW_BLOCK 64 // records of one hint
+
+// One flow more (by: 1) or fewer (-1) in the block of record idx whose state yields.
+static inline void flow_count_yielding(struct flow_table *table, uint32_t idx, int by)
+{
+	uint32_t b = idx / FLOW_BLOCK;
+	int n = table->n_yielding[b] + by;
+	n = n < 0 ? 0 : n; // a count that was wrong: the next sweep puts it right
+	table->n_yielding[b] = (uint8_t)n;
+	if (n == 0)
+		table->yielding[b / 64] &= ~(1ull << b % 64);
+	else
+		table->yielding[b / 64] |= 1ull << b % 64;
+}
+
+// Gives a live flow another state (never FREE). The one way to do it while the table is in use, so that the hints stay right.
+static inline void flow_set_state(struct flow_table *table, uint32_t idx, enum flow_state next)
+{
+	struct flow_record *r = flow_record(table, idx);
+	int by = (int)flow_state_yields(next) - (int)flow_state_yields(r->state);
+	if (by != 0)
+		flow_count_yielding(table, idx, by);
+	__atomic_store_n(&r->state, next, __ATOMIC_RELAXED);
+}
+
+// A flow that may give way: an expired one, then embryonic ones (unconfirmed), then closed and closing, the longest idle of
+// its kind first among the 64 of one block (an embryonic one that has been idle for 3 s is not compared with others); blocks take turns. When no such flow is left in the table, a confirmed one that has
+// been idle for long (TCP 60 s, half closed 15 s, two-way UDP 30 s), as of the last sweep. Never a confirmed flow in use.
+// FLOW_NONE: none found. Cost: hints up to the next block (4096 words at most: 16 million flows), 64 records of it; a hint
+// that turns out wrong costs another block, four of each kind at most.
 uint32_t flow_victim(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s);
+// Of these records (indices; FLOW_NONE, beyond the table and free ones are passed over) the one that gives way first: expired,
+// embryonic, closing or closed, as above; never a confirmed flow within its timeout. FLOW_NONE: none of them does.
+uint32_t flow_victim_among(const struct flow_table *table, const struct flow_policy *policies,
+	uint32_t now_s, const uint32_t *candidates, uint32_t n);
 
 static inline bool flow_is_expired(
 	const struct flow_record *r, const struct flow_policy *policies, uint32_t now_s)

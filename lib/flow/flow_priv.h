@@ -2,7 +2,7 @@
 #pragma once
 // Layout of the placed memory and the few steps that all files of the module share.
 //
-//   header (64 B) | buckets (64 B each) | records (64 B each)
+//   header (64 B) | buckets (64 B each) | records (64 B each) | hints
 //
 // A key lies in one of two buckets: its primary (from the high bits of its hash) or its other one.
 // The other is found from bucket and tag alone, so a key can be displaced without being read:
@@ -16,7 +16,7 @@
 //
 // Invariants: tag 0 = empty slot; n_displaced of a bucket = number of entries with FLOW_ENTRY_MOVED
 // whose primary it is (sticks at its maximum); every record that is not FREE has exactly two entries,
-// one per side.
+// one per side; n_yielding of a block = number of its records whose state yields, and its bit in `yielding` says that it is not 0.
 
 #include "flow.h"
 
@@ -25,7 +25,7 @@
 #endif
 
 #define FLOW_MAGIC        0x54776f6c66636c73ull // "slcflowT"
-#define FLOW_FORMAT       2u
+#define FLOW_FORMAT       3u
 #define FLOW_BUCKET_SLOTS 10
 #define FLOW_SLOTS_MASK   ((1u << FLOW_BUCKET_SLOTS) - 1)
 // Keys per bucket when the table holds `capacity` flows: 8 of 10 slots. Insertion needs no search
@@ -148,3 +148,12 @@ void flow_delete_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum
 // Both candidate buckets, every slot: entry of the key, or FLOW_ENTRY_NONE.
 uint32_t flow_find_entry(const struct flow_table *table, const struct flow_key *key, uint64_t hash);
 uint32_t flow_n_buckets(uint32_t capacity);
+size_t flow_hint_bytes(uint32_t capacity); // from `yielding` on
+static inline uint32_t flow_n_blocks(uint32_t capacity)
+{
+	return (capacity + FLOW_BLOCK - 1) / FLOW_BLOCK;
+}
+// Counts a whole block anew, from what its records say.
+void flow_recount_block(struct flow_table *table, uint32_t block, uint32_t n_yielding, bool idle);
+// Has a flow in this state, idle for so long, little claim to its place although it is confirmed?
+bool flow_is_idle(enum flow_state state, uint32_t idle_s);

@@ -198,7 +198,7 @@ bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i)
 	}
 	enum flow_state next = state_next(r, b->side[i], b->packets[i].tcp_flags);
 	if (next != r->state)
-		__atomic_store_n(&r->state, next, __ATOMIC_RELAXED);
+		flow_set_state(&p->flows, b->flow_idx[i], next);
 	if (r->stamp_s != p->now_s)
 		stamp_flow(p, b, i, r);
 	b->verdict[i] = PIPELINE_FORWARD;
