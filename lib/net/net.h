@@ -154,6 +154,29 @@ struct udp_header {
 	rte_be16_t checksum;
 } __attribute__((packed));
 
+struct sctp_header { // RFC 9260 3.1
+	rte_be16_t src_port;
+	rte_be16_t dst_port;
+	rte_be32_t tag;
+	uint32_t checksum; // CRC32c, its lowest byte first
+} __attribute__((packed));
+
+struct sctp_chunk { // header of a chunk, RFC 9260 3.2
+	uint8_t type;
+	uint8_t flags;
+	rte_be16_t length; // with this header, without the padding to a multiple of 4
+} __attribute__((packed));
+
+#define SCTP_INIT              1
+#define SCTP_INIT_ACK          2
+#define SCTP_ABORT             6
+#define SCTP_SHUTDOWN          7
+#define SCTP_SHUTDOWN_ACK      8
+#define SCTP_ERROR             9
+#define SCTP_COOKIE_ACK        11
+#define SCTP_SHUTDOWN_COMPLETE 14
+#define SCTP_FLAG_T            0x01 // ABORT, SHUTDOWN COMPLETE: the tag is the receiver's own, reflected
+
 struct icmp_header { // ICMP and ICMPv6: the first 8 bytes
 	uint8_t type;
 	uint8_t code;

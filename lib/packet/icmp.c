@@ -4,7 +4,7 @@
 #include "packet_priv.h"
 
 #define QUOTED_EXTENSIONS_MAX 8
-#define QUOTED_L4_MIN         8u // RFC 792: ports, and the checksum of UDP
+#define QUOTED_L4_MIN         8u // RFC 792: ports, and the checksum of UDP or the tag of SCTP
 
 static bool quoted_v4(const struct rte_mbuf *mbuf, uint32_t end, struct packet *quoted)
 {
@@ -57,7 +57,8 @@ bool packet_parse_quoted(const struct rte_mbuf *mbuf, const struct packet *p, st
 	quoted->l3_offset = (uint16_t)(p->l4_offset + sizeof(struct icmp_header));
 	if (!(p->is_v6 ? quoted_v6(mbuf, end, quoted) : quoted_v4(mbuf, end, quoted)))
 		return false;
-	if (quoted->protocol != NET_PROTO_TCP && quoted->protocol != NET_PROTO_UDP)
+	if (quoted->protocol != NET_PROTO_TCP && quoted->protocol != NET_PROTO_UDP &&
+		quoted->protocol != NET_PROTO_SCTP)
 		return false;
 	if (quoted->l4_offset + QUOTED_L4_MIN > end || !address_equal(&quoted->src, &p->dst))
 		return false;
@@ -88,9 +89,51 @@ static uint64_t rewrite_ip(
 	return delta;
 }
 
+// Bytes of the quoted L4 packet as it was sent, by its IP header; 0 for a fragment, which does not tell.
+static uint32_t quoted_whole_length(const struct rte_mbuf *mbuf, const struct packet *quoted)
+{
+	uint32_t n_before = (uint32_t)quoted->l4_offset - quoted->l3_offset, total;
+	if (quoted->is_v6) {
+		const struct v6_header *ip = packet_at(mbuf, quoted->l3_offset);
+		total = rte_be_to_cpu_16(ip->payload_length) + (uint32_t)sizeof(*ip);
+		for (uint32_t at = sizeof(*ip), next = ip->next_header; at < n_before;) {
+			const uint8_t *header = packet_at(mbuf, quoted->l3_offset + at);
+			if (next == 44 && (header[3] & 1))
+				return 0;
+			at += next == 44 ? 8 : (header[1] + 1u) * 8;
+			next = header[0];
+		}
+	} else {
+		const struct v4_header *ip = packet_at(mbuf, quoted->l3_offset);
+		if (ip->fragment & RTE_BE16(0x2000))
+			return 0;
+		total = rte_be_to_cpu_16(ip->total_length);
+	}
+	return total > n_before ? total - n_before : 0;
+}
+
+// The checksum needs the length of the whole packet, of which a part is quoted; where that is not known, or the checksum is
+// not there in full, only the ports change. Nobody can verify what is quoted in part; it stays what its sender will find.
+static void rewrite_quoted_sctp(
+	struct rte_mbuf *mbuf, const struct packet *quoted, const struct packet_nat *nat)
+{
+	uint8_t *l4 = packet_at(mbuf, quoted->l4_offset);
+	uint32_t was, is, n = quoted_whole_length(mbuf, quoted);
+	memcpy(&was, l4, sizeof(was));
+	memcpy(&is, &nat->src_port, sizeof(is));
+	memcpy(l4, &is, sizeof(is));
+	if (quoted->l4_length >= sizeof(struct sctp_header) && n >= sizeof(struct sctp_header) &&
+		n <= UINT16_MAX)
+		sctp_update_checksum(l4, was, is, n);
+}
+
 static void rewrite_quoted_l4(struct rte_mbuf *mbuf, const struct packet *quoted,
 	const struct packet_nat *nat, uint64_t delta)
 {
+	if (quoted->protocol == NET_PROTO_SCTP) {
+		rewrite_quoted_sctp(mbuf, quoted, nat);
+		return;
+	}
 	delta += checksum_delta(quoted->src_port, nat->src_port) +
 		 checksum_delta(quoted->dst_port, nat->dst_port);
 	struct udp_header *udp = packet_at(mbuf, quoted->l4_offset); // ports of TCP lie alike

@@ -45,8 +45,15 @@ static const void *checksum_field(const struct rte_mbuf *mbuf, const struct pack
 	return NULL;
 }
 
+static inline bool is_sctp(const struct packet *p)
+{
+	return p->kind == PACKET_FLOW && p->protocol == NET_PROTO_SCTP;
+}
+
 bool packet_l4_checksum_ok(const struct rte_mbuf *mbuf, const struct packet *p)
 {
+	if (is_sctp(p))
+		return packet_sctp_checksum_ok(mbuf, p);
 	const void *field = checksum_field(mbuf, p);
 	if (field == NULL)
 		return true;
@@ -64,6 +71,10 @@ bool packet_l4_checksum_is_partial(const struct rte_mbuf *mbuf, const struct pac
 {
 	if (p->kind != PACKET_FLOW)
 		return false;
+	if (is_sctp(p)) {
+		const struct sctp_header *sctp = packet_at(mbuf, p->l4_offset);
+		return sctp->checksum == 0;
+	}
 	rte_be16_t stored;
 	memcpy(&stored, checksum_field(mbuf, p), sizeof(stored));
 	return stored ==

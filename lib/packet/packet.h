@@ -16,29 +16,29 @@
 
 enum packet_kind {
 	PACKET_OTHER, // not IP (ARP, LLDP, ...), or IP that only the kernel understands: for the twin
-	PACKET_FLOW,       // TCP or UDP with ports
+	PACKET_FLOW,       // TCP, UDP or SCTP with ports
 	PACKET_ECHO,       // ICMP or ICMPv6 echo request
 	PACKET_ICMP_ERROR, // ICMP or ICMPv6 error with a quoted packet
 	PACKET_ICMP_OTHER, // other ICMP, ICMPv6 (ND, MLD: for the twin)
 	PACKET_FRAGMENT,   // IP fragment (non-atomic); the first one has its ports and flags
-	PACKET_PROTOCOL, // IP with a protocol without listeners (ESP, GRE, IP-in-IP, SCTP for now, ...)
-	PACKET_BAD,      // refused: `reason`. Addresses are set when `have_addresses`.
+	PACKET_PROTOCOL,   // IP with a protocol without listeners (ESP, GRE, IP-in-IP, ...)
+	PACKET_BAD,        // refused: `reason`. Addresses are set when `have_addresses`.
 };
 
 // What parse learnt. Offsets are from the start of the frame, in the first segment.
 struct packet {
 	struct address src;
 	struct address dst;
-	rte_be16_t src_port; // TCP, UDP; echo identifier
+	rte_be16_t src_port; // TCP, UDP, SCTP; echo identifier
 	rte_be16_t dst_port; // behind src_port, as on the wire and in struct packet_nat
 	uint16_t l3_offset;  // IP header
-	uint16_t l4_offset;  // TCP, UDP, ICMP header
+	uint16_t l4_offset;  // TCP, UDP, SCTP, ICMP header
 	uint16_t l3_length;  // IP total length (header and payload), host order
 	uint16_t l4_length;  // from the L4 header to the end of the IP packet
 	uint8_t protocol;    // NET_PROTO_*
 	uint8_t kind;        // enum packet_kind
 	uint8_t reason;      // enum drop_reason when kind is PACKET_BAD
-	uint8_t tcp_flags;
+	uint8_t tcp_flags;   // SCTP: what its first chunk means in them (parse.c)
 	uint8_t ttl;
 	bool is_v6;
 	bool have_addresses;     // src and dst are valid (also for some PACKET_BAD)
@@ -98,10 +98,10 @@ static inline rte_be32_t packet_fragment_id(const struct rte_mbuf *mbuf, const s
 // in IPv6 `protocol` is what its own fragment header says, and only the first one's is to be believed (RFC 8200 4.5).
 void packet_parse(const struct rte_mbuf *mbuf, const struct mac *own_mac, struct packet *out);
 
-// Full check of the TCP, UDP or ICMP checksum over all segments; UDP over IPv4 with checksum 0 is fine. Used on
+// Full check of the TCP, UDP, SCTP or ICMP checksum over all segments; UDP over IPv4 with checksum 0 is fine. Used on
 // answers, ICMP errors and where a partial checksum is suspected, never on the fast path.
 bool packet_l4_checksum_ok(const struct rte_mbuf *mbuf, const struct packet *p);
-// True when the stored checksum equals the bare pseudo-header sum: the sender left it to an offload that never came (veth, tap,
+// True when the stored checksum equals the bare pseudo-header sum (SCTP: is 0): the sender left it to an offload that never came (veth, tap,
 // vhost with tx checksumming on). One look at one field.
 bool packet_l4_checksum_is_partial(const struct rte_mbuf *mbuf, const struct packet *p);
 
@@ -115,12 +115,12 @@ struct packet_nat {
 	struct mac dst_mac;
 };
 // fullnat: addresses, ports, MACs; TTL or hop limit less one; incremental checksums (RFC 1624; UDP/IPv4 0 stays 0, a computed 0
-// becomes 0xffff). The caller has checked TTL > 1. Cost: one delta folded per header.
+// becomes 0xffff; SCTP: CRC32c by linearity, a wrong one stays wrong). The caller has checked TTL > 1. Cost: one delta folded per header.
 void packet_rewrite_fullnat(
 	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat);
 
-// ICMP error that quotes a packet of a flow of ours: parses the quoted packet. False: not there, truncated or implausible (not TCP or
-// UDP, a later fragment, IPv4 options, or a quoted source that is not the error's destination: errors go to who sent the quoted packet).
+// ICMP error that quotes a packet of a flow of ours: parses the quoted packet. False: not there, truncated or implausible (not TCP,
+// UDP or SCTP, a later fragment, IPv4 options, or a quoted source that is not the error's destination: errors go to who sent the quoted packet).
 // quoted->l3_offset and l4_offset are offsets in the frame of the quoted headers; only src, dst, ports, protocol, is_v6, offsets and
 // l4_length (bytes of the quoted L4 header and payload that are there) are set.
 bool packet_parse_quoted(
@@ -264,3 +264,16 @@ uint32_t fragments_n_held(const struct fragments *f);
 // difference); of a later one only addresses, TTL or hop limit and the IPv4 checksum: nothing else of nat is read but MACs.
 void packet_rewrite_fragment(
 	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat);
+
+// ---------------------------------------------------------------- SCTP (sctp.c, crc32c.c)
+// packet_parse takes SCTP (RFC 9260) for a flow: ports, and in tcp_flags what the first chunk would be in TCP: INIT is SYN, INIT ACK is SYN
+// and ACK, SHUTDOWN and SHUTDOWN ACK are FIN, ABORT and SHUTDOWN COMPLETE are RST, all else is ACK. So flow_tcp_next() and the
+// pipeline's rules for a SYN serve both. Refused: SCTP_TRUNCATED (no chunk header), SCTP_BAD_CHUNK (first chunk overruns or is too short,
+// verification tag 0 but with INIT, INIT not alone or without an initiate tag). All of an SCTP packet's segments count for its CRC.
+bool packet_sctp_checksum_ok(const struct rte_mbuf *mbuf, const struct packet *p);
+// For a closed port or no known flow, RFC 9260 8.4: ABORT, for an INIT with its initiate tag and T 0, else with the tag reflected and T 1;
+// SHUTDOWN COMPLETE for a SHUTDOWN ACK. Never (false) to ABORT, SHUTDOWN COMPLETE, COOKIE ACK, a stale cookie error, or chunks that are
+// malformed or more than 64. Answers in place as those above do.
+bool packet_answer_sctp_abort(struct rte_mbuf *mbuf, const struct packet *p);
+// Chooses the fastest CRC32c that this processor runs ("scalar", "sse4.2", "pclmul"); as flow_select_variant(). Until it is called the scalar one serves.
+const char *packet_select_variant(const char *name);

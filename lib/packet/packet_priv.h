@@ -54,6 +54,14 @@ uint8_t *packet_reframe_odd(
 // One's-complement sum of part of a frame, over all segments (l4_checksum.c). Folded.
 uint16_t packet_sum(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t length);
 
+// CRC32c: the register after n more bytes (begun with ~0, inverted at the end), and what a 32-bit word `n` bytes before the
+// end adds to it, n >= 4 with the word's own bytes, at most 65,535 (crc32c.c).
+uint32_t crc32c_update(uint32_t crc, const void *bytes, size_t n);
+uint32_t crc32c_shift(uint32_t word, uint32_t n);
+
+// The checksum of an SCTP packet of `length` bytes whose ports (both, as they lie in the packet) have changed (sctp.c).
+void sctp_update_checksum(void *l4, uint32_t was, uint32_t is, uint32_t length);
+
 // Writes the IP header of an answer of ours, every byte, at `offset`: from, to, protocol, bytes that follow (answer.c).
 struct packet_answer {
 	struct address from;

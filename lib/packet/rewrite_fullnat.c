@@ -25,6 +25,11 @@ static inline void rewrite_l4(
 		tcp->checksum = checksum_apply(tcp->checksum, delta);
 		return;
 	}
+	if (unlikely(p->protocol == NET_PROTO_SCTP)) {
+		// No pseudo-header: the addresses do not matter.
+		sctp_update_checksum(l4, ports_load(&p->src_port), ports, p->l4_length);
+		return;
+	}
 	struct udp_header *udp = (void *)l4;
 	if (udp->checksum == 0)
 		return; // the sender made none (IPv4: the parser refuses it in IPv6)

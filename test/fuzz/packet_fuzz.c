@@ -79,6 +79,12 @@ static void check_both_ways(const struct packet *p)
 
 static bool was_summed; // the checksums of the input are right
 
+// Bytes of an L4 header up to which fullnat changes something.
+static uint32_t n_changed(uint8_t protocol)
+{
+	return protocol == NET_PROTO_TCP ? 18 : protocol == NET_PROTO_UDP ? 8 : 12;
+}
+
 static void try_fullnat(const struct packet *p)
 {
 	struct rte_mbuf *mbuf = mbuf_make();
@@ -91,7 +97,7 @@ static void try_fullnat(const struct packet *p)
 		assert(had_none == (frame_get16(frame_bytes(mbuf) + p->l4_offset + 6) == 0));
 	if (mbuf->nb_segs == 1) {
 		assert(!was_summed || frame_checksums_ok(frame_bytes(mbuf), 14));
-		size_t n_same = p->l4_offset + (p->protocol == NET_PROTO_TCP ? 18u : 8u);
+		size_t n_same = p->l4_offset + n_changed(p->protocol);
 		assert(memcmp(frame_bytes(mbuf) + n_same, input + n_same, n_input - n_same) == 0);
 	}
 	struct packet again;
@@ -124,6 +130,10 @@ static void try_answers(const struct packet *p)
 	frame_mbuf_destroy(mbuf);
 	mbuf = mbuf_make();
 	if (packet_answer_reset(mbuf, p))
+		check_answer(mbuf, true);
+	frame_mbuf_destroy(mbuf);
+	mbuf = mbuf_make();
+	if (packet_answer_sctp_abort(mbuf, p))
 		check_answer(mbuf, true);
 	frame_mbuf_destroy(mbuf);
 	for (int error = PACKET_PORT_UNREACHABLE; error <= PACKET_TOO_BIG; error++) {
@@ -167,7 +177,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	bool has_oracle =
 		p.kind == PACKET_FLOW || p.kind == PACKET_ECHO || p.kind == PACKET_ICMP_ERROR;
 	was_summed = packet_l4_checksum_ok(mbuf, &p) && has_oracle;
-	if (has_oracle) { // the library's opinion of the L4 checksum, and the oracle's
+	if (has_oracle && p.protocol == NET_PROTO_SCTP) {
+		uint8_t copy[FRAME_MAX];
+		memcpy(copy, input + p.l4_offset, p.l4_length);
+		frame_fix_sctp(copy, p.l4_length);
+		assert(was_summed == (memcmp(copy, input + p.l4_offset, p.l4_length) == 0));
+	} else if (has_oracle) { // the library's opinion of the L4 checksum, and the oracle's
 		struct frame_layout l = frame_layout_of(input, 14);
 		uint16_t stored = frame_get16(input + l.l4 + frame_checksum_offset(l.protocol));
 		uint16_t right = frame_l4_checksum(input, 14, l);

@@ -25,6 +25,8 @@ struct frame_spec {
 	uint32_t acknowledgement;
 	uint8_t tcp_option_bytes; // of NOPs, a multiple of 4
 	bool udp_no_checksum;
+	uint8_t sctp_chunk; // type of the one chunk; the payload is its content
+	uint32_t sctp_tag;  // default 0x5c7a6001; INIT: 0
 	uint8_t icmp_type;
 	uint8_t icmp_code;
 	rte_be16_t v4_fragment;
@@ -123,6 +125,26 @@ static inline uint16_t frame_v4_checksum(const uint8_t *frame, size_t ip)
 	return (uint16_t)~frame_sum(frame_sum(0, at, 10), at + 12, (size_t)(at[0] & 15) * 4 - 12);
 }
 
+// CRC32c bit by bit; begin with ~0, invert the end.
+static inline uint32_t frame_crc32c(uint32_t crc, const uint8_t *at, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		crc ^= at[i];
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc & 1 ? crc >> 1 ^ 0x82f63b78 : crc >> 1;
+	}
+	return crc;
+}
+
+// Writes the checksum of an SCTP packet of n bytes.
+static inline void frame_fix_sctp(uint8_t *sctp, size_t n)
+{
+	memset(sctp + 8, 0, 4);
+	uint32_t crc = ~frame_crc32c(~0u, sctp, n);
+	for (int i = 0; i < 4; i++)
+		sctp[8 + i] = (uint8_t)(crc >> (8 * i));
+}
+
 // Recomputes every checksum of the IP packet at `ip`; a UDP/IPv4 checksum of 0 stays.
 static inline void frame_fix_checksums(uint8_t *frame, size_t ip)
 {
@@ -130,7 +152,10 @@ static inline void frame_fix_checksums(uint8_t *frame, size_t ip)
 	if (!l.is_v6)
 		frame_put16(frame + ip + 10, frame_v4_checksum(frame, ip));
 	int offset = frame_checksum_offset(l.protocol);
-	if (offset < 0 || (!l.is_v6 && (frame_get16(frame + ip + 6) & 0x3fff)))
+	bool is_fragment = !l.is_v6 && (frame_get16(frame + ip + 6) & 0x3fff);
+	if (l.protocol == NET_PROTO_SCTP && !is_fragment && l.end >= l.l4 + 12)
+		frame_fix_sctp(frame + l.l4, l.end - l.l4);
+	if (offset < 0 || is_fragment)
 		return;
 	uint8_t *field = frame + l.l4 + offset;
 	if (l.protocol == NET_PROTO_UDP && !l.is_v6 && frame_get16(field) == 0)
@@ -167,6 +192,15 @@ static inline size_t frame_build_l4(const struct frame_spec *s, uint8_t protocol
 		frame_put16(at + 4, 8u + s->n_payload);
 		frame_put16(at + 6, s->udp_no_checksum ? 0 : 1); // 1: to be computed
 		return 8;
+	}
+	if (protocol == NET_PROTO_SCTP) {
+		uint32_t tag = s->sctp_tag ? s->sctp_tag : 0x5c7a6001;
+		frame_put32(at + 4, s->sctp_chunk == SCTP_INIT ? s->sctp_tag : tag);
+		memset(at + 8, 0, 4);
+		at[12] = s->sctp_chunk;
+		at[13] = s->sctp_chunk == 0 ? 3 : 0; // DATA: unfragmented
+		frame_put16(at + 14, 4u + s->n_payload);
+		return 16;
 	}
 	if (protocol == NET_PROTO_ICMP || protocol == NET_PROTO_ICMPV6) {
 		at[0] = s->icmp_type;

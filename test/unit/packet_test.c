@@ -97,6 +97,19 @@ static const struct good {
 		  .first_extension = 60,
 		  .n_payload = 6 },
 		PACKET_FLOW },
+	{ { .protocol = NET_PROTO_SCTP, .n_payload = 16 }, PACKET_FLOW },
+	{ { .protocol = NET_PROTO_SCTP, .sctp_chunk = SCTP_INIT, .n_payload = 28 }, PACKET_FLOW },
+	{ { .protocol = NET_PROTO_SCTP, .sctp_chunk = SCTP_ABORT }, PACKET_FLOW },
+	{ { .is_v6 = true, .protocol = NET_PROTO_SCTP, .sctp_chunk = 3, .n_payload = 13 },
+		PACKET_FLOW },
+	{ { .is_v6 = true,
+		  .protocol = NET_PROTO_SCTP,
+		  .sctp_chunk = SCTP_INIT,
+		  .extensions = extensions + 8,
+		  .n_extension_bytes = 24,
+		  .first_extension = 60,
+		  .n_payload = 16 },
+		PACKET_FLOW },
 };
 
 static void test_good(void **state)
@@ -183,6 +196,9 @@ static void test_cut_with_true_lengths(void **state)
 			struct packet p = parse_bytes(frame, cut);
 			if (whole.kind == PACKET_FLOW && whole.protocol == NET_PROTO_UDP)
 				assert_int_equal(p.kind, PACKET_BAD);
+			if (whole.protocol == NET_PROTO_SCTP && cut >= whole.l4_offset)
+				assert_bad(p, cut < whole.l4_offset + 16u ? DROP_SCTP_TRUNCATED
+									  : DROP_SCTP_BAD_CHUNK);
 			if (whole.kind == PACKET_FLOW && cut < whole.l4_offset + 20u)
 				assert_int_equal(p.kind, PACKET_BAD);
 			if (p.kind == PACKET_BAD)
@@ -201,6 +217,8 @@ static void test_split_at_every_byte(void **state)
 		bool is_first = whole.kind == PACKET_FRAGMENT && whole.fragment == 1;
 		if ((whole.kind == PACKET_FLOW || is_first) && whole.protocol == NET_PROTO_TCP)
 			n_headers += 20u + goods[i].spec.tcp_option_bytes;
+		else if (whole.kind == PACKET_FLOW && whole.protocol == NET_PROTO_SCTP)
+			n_headers += whole.tcp_flags == TCP_SYN ? 20 : 16; // INIT: with its tag
 		else if (whole.kind >= PACKET_FLOW && whole.kind <= PACKET_ICMP_OTHER)
 			n_headers += 8;
 		for (size_t first = 0; first <= n; first++) {
