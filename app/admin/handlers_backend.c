@@ -26,10 +26,11 @@ json_t *backend_json(struct admin *admin, const struct control_backend_status *b
 		service_store_find_overlay(control_store(admin->control), s->namespace, s->name,
 			&b->backend->address, b->port);
 	const struct pipeline_backend_counters *c = &b->counters;
-	json_t *counters = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "packetsIn",
+	json_t *counters = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "packetsIn",
 		json_count(c->packets_in), "packetsOut", json_count(c->packets_out), "bytesIn",
 		json_count(c->bytes_in), "bytesOut", json_count(c->bytes_out), "flowsCreated",
-		json_count(c->flows_created), "flowsEnded", json_count(c->flows_ended));
+		json_count(c->flows_created), "flowsEnded", json_count(c->flows_ended),
+		"portsExhausted", json_count(c->ports_exhausted));
 	json_t *verdicts = json_pack("{s:s, s:s, s:s, s:s}", "cluster", b->verdict_cluster,
 		"active", b->verdict_active, "passive", b->verdict_passive, "admin",
 		b->verdict_admin);

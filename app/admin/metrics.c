@@ -220,6 +220,7 @@ enum backend_figure {
 	FIGURE_WEIGHT,
 	FIGURE_FLOWS,
 	FIGURE_NEW,
+	FIGURE_REFUSED,
 	FIGURE_PACKETS,
 	FIGURE_BYTES,
 };
@@ -263,6 +264,7 @@ static bool tally_backend(void *arg, const struct control_backend_status *b)
 	sum->counters.bytes_in += b->counters.bytes_in;
 	sum->counters.bytes_out += b->counters.bytes_out;
 	sum->counters.flows_created += b->counters.flows_created;
+	sum->counters.ports_exhausted += b->counters.ports_exhausted;
 	sum->flows += b->flows;
 	sum->n_eligible += b->eligible;
 	if (array_grow(t->rows, t->n_rows, t->cap_rows) != 0)
@@ -330,6 +332,9 @@ static void backend_sample(struct page *p, const struct backend_row *b, enum bac
 	case FIGURE_NEW:
 		sample_count(p, labels, b->counters.flows_created);
 		break;
+	case FIGURE_REFUSED:
+		sample_count(p, labels, b->counters.ports_exhausted);
+		break;
 	case FIGURE_PACKETS:
 		backend_direction(p, labels, b->counters.packets_in, b->counters.packets_out);
 		break;
@@ -353,6 +358,8 @@ static void backends(struct page *p, const struct tally *t)
 		{ "sluice_backend_connections", "gauge", "Flows created and not ended.",
 			FIGURE_FLOWS },
 		{ "sluice_backend_new_connections", "counter", "Flows created.", FIGURE_NEW },
+		{ "sluice_backend_ports_exhausted_connections", "counter",
+			"Flows refused: no free source port.", FIGURE_REFUSED },
 		{ "sluice_backend_packets", "counter",
 			"Packets to (in) and from (out) the backend.", FIGURE_PACKETS },
 		{ "sluice_backend_bytes", "counter", "Bytes to (in) and from (out) the backend.",
@@ -383,7 +390,7 @@ static void vip_label(
 	}
 }
 
-enum vip_figure { VIP_FLOWS, VIP_ELIGIBLE, VIP_NEW, VIP_PACKETS, VIP_BYTES };
+enum vip_figure { VIP_FLOWS, VIP_ELIGIBLE, VIP_NEW, VIP_REFUSED, VIP_PACKETS, VIP_BYTES };
 
 static void vip_sample(struct page *p, const struct vip_sum *sum, enum vip_figure figure)
 {
@@ -397,6 +404,8 @@ static void vip_sample(struct page *p, const struct vip_sum *sum, enum vip_figur
 		sample_count(p, labels, sum->n_eligible);
 	else if (figure == VIP_NEW)
 		sample_count(p, labels, sum->counters.flows_created);
+	else if (figure == VIP_REFUSED)
+		sample_count(p, labels, sum->counters.ports_exhausted);
 	else if (figure == VIP_PACKETS)
 		backend_direction(p, labels, sum->counters.packets_in, sum->counters.packets_out);
 	else
@@ -413,6 +422,8 @@ static void vips(struct page *p, const struct tally *t)
 		[VIP_ELIGIBLE] = { "sluice_vip_eligible_backends", "gauge",
 			"Backends that may take new flows." },
 		[VIP_NEW] = { "sluice_vip_new_connections", "counter", "Flows created." },
+		[VIP_REFUSED] = { "sluice_vip_ports_exhausted_connections", "counter",
+			"Flows refused: no free source port." },
 		[VIP_PACKETS] = { "sluice_vip_packets", "counter",
 			"Packets from (in) and to (out) clients." },
 		[VIP_BYTES] = { "sluice_vip_bytes", "counter",

@@ -107,8 +107,8 @@ int bench_snat(const struct bench_options *options)
 	line.name = "memory";
 	line.unit = "bytes/port";
 	line.value = (double)rig.size / (SNAT_ADDRESSES * (65536.0 - 1024) * SNAT_POOLS);
-	line.peer = "2 bytes of link";
-	line.peer_value = 2;
+	line.peer = "4 bytes of link";
+	line.peer_value = 4;
 	bench_report(options, &line);
 	bench_release(rig.held);
 	bench_release(rig.mem);

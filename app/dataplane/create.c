@@ -86,6 +86,8 @@ static void take_adopted_ports(struct worker *w)
 		if (r->state == FLOW_STATE_FREE ||
 			snat_take(w->pipeline.snat, r->snat_slot, r->snat_port, &r->backend,
 				r->backend_port, r->protocol) == 0) {
+			if (r->state != FLOW_STATE_FREE)
+				snat_name(w->pipeline.snat, i);
 			// they end here one day: begun here too, or the difference would be negative
 			if (r->backend_id < w->pipeline.n_backend_counters)
 				w->pipeline.backend_counters[r->backend_id].flows_created++;

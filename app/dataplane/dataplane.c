@@ -243,6 +243,7 @@ void dataplane_backend_counters(
 		out->bytes_out += relaxed(&from->bytes_out);
 		out->flows_created += relaxed(&from->flows_created);
 		out->flows_ended += relaxed(&from->flows_ended);
+		out->ports_exhausted += relaxed(&from->ports_exhausted);
 	}
 }
 

@@ -3,17 +3,6 @@
 // The first packet of a flow, and what a known flow does with its next one.
 #include "pipeline_priv.h"
 
-// Frees one record for a new flow. Bounded; never takes a confirmed flow within its timeout.
-static bool make_room(struct pipeline *p)
-{
-	uint32_t victim = flow_victim(&p->flows, p->policies, p->now_s);
-	if (victim == FLOW_NONE)
-		return false;
-	stage_end_flow(p, victim);
-	counters_add(p->counters, COUNTER_FLOWS_EVICTED, 1);
-	return true;
-}
-
 // Source port, next hops, record. 0 or the reason why not.
 static enum drop_reason flow_open(struct pipeline *p, struct burst *b, uint32_t i,
 	const struct snapshot_listener *l, uint32_t backend_id)
@@ -39,18 +28,18 @@ static enum drop_reason flow_open(struct pipeline *p, struct burst *b, uint32_t 
 	};
 	uint32_t spread = (uint32_t)hash_fold(
 		packet->src.halves[1] ^ packet->src_port, p->flows.key.words[0] | 1);
-	int rc = snat_alloc(p->snat, &r.backend, r.backend_port, r.protocol, spread, &r.snat_slot,
-		&r.snat_port);
-	if (rc != 0)
-		return rc == -EAFNOSUPPORT ? DROP_NO_SNAT_ADDRESS : DROP_SNAT_EXHAUSTED;
+	enum drop_reason refused = stage_take_port(p, &r, spread);
+	if (refused != DROP_NONE)
+		return refused;
 	uint32_t idx = flow_add(&p->flows, &r);
-	if (idx == FLOW_NONE && make_room(p))
+	if (idx == FLOW_NONE && stage_make_room(p))
 		idx = flow_add(&p->flows, &r);
 	if (idx == FLOW_NONE) {
 		snat_free(
 			p->snat, r.snat_slot, r.snat_port, &r.backend, r.backend_port, r.protocol);
 		return DROP_FLOW_TABLE_FULL;
 	}
+	snat_name(p->snat, idx);
 	b->flow_idx[i] = idx;
 	b->side[i] = FLOW_SIDE_CLIENT;
 	counters_add(p->counters, COUNTER_FLOWS_CREATED, 1);

@@ -86,6 +86,7 @@ struct pipeline_backend_counters { // by backend_id; [worker writes, control rea
 	uint64_t bytes_out;
 	uint64_t flows_created;
 	uint64_t flows_ended;
+	uint64_t ports_exhausted; // new flows refused for want of a source port
 };
 
 struct pipeline {

@@ -44,6 +44,12 @@ struct way {
 enum drop_reason way_find(
 	const struct pipeline *p, uint16_t nexthop, const struct address *peer, struct way *out);
 
+// A record for a new flow, taken from one that gives way. False: nobody does.
+bool stage_make_room(struct pipeline *p);
+// A source port towards the backend of r: fills snat_slot and snat_port. Once the flow is added, snat_name says whose it is.
+// DROP_NONE or the reason why not; an exhausted range is counted for the backend.
+enum drop_reason stage_take_port(struct pipeline *p, struct flow_record *r, uint32_t spread);
+
 // Removes a flow and gives its source port back.
 void stage_end_flow(struct pipeline *p, uint32_t flow_idx);
 bool bucket_take(struct pipeline_bucket *bucket, uint64_t now_ns);

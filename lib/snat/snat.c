@@ -76,52 +76,57 @@ static struct snat_ring *snat_rings(struct snat *snat)
 	return (struct snat_ring *)(void *)(snat + 1);
 }
 
-static uint16_t *snat_links(struct snat *snat, uint32_t ring_idx)
+static uint32_t *snat_links(struct snat *snat, uint32_t ring_idx)
 {
 	uint32_t n_rings = (uint32_t)snat->n_addresses * SNAT_POOLS;
-	uint16_t *links = (uint16_t *)(void *)(snat_rings(snat) + n_rings);
+	uint32_t *links = (uint32_t *)(void *)(snat_rings(snat) + n_rings);
 	return links + (size_t)ring_idx * snat->n_ports;
 }
 
-static void snat_ring_skip_used(struct snat_ring *ring, const uint16_t *next, uint32_t n_ports)
+static bool snat_link_used(uint32_t link)
+{
+	return (link & SNAT_USED) != 0;
+}
+
+static void snat_ring_skip_used(struct snat_ring *ring, const uint32_t *next, uint32_t n_ports)
 {
 	while (ring->fresh < n_ports && next[ring->fresh] != SNAT_FRESH)
 		ring->fresh++;
 }
 
 // First in order; the ring must have a free port.
-static uint32_t snat_ring_pop(struct snat_ring *ring, uint16_t *next, uint32_t n_ports)
+static uint32_t snat_ring_pop(struct snat_ring *ring, uint32_t *next, uint32_t n_ports)
 {
 	uint32_t i;
 	if (ring->fresh < n_ports) {
 		i = ring->fresh;
-		next[i] = (uint16_t)i;
+		next[i] = SNAT_USED | SNAT_USER_NONE;
 		snat_ring_skip_used(ring, next, n_ports);
 	} else {
 		i = ring->head;
-		ring->head = next[i];
+		ring->head = (uint16_t)next[i];
 		ring->n_chained--;
-		next[i] = (uint16_t)i;
+		next[i] = SNAT_USED | SNAT_USER_NONE;
 	}
 	ring->n_free--;
 	return i;
 }
 
-static void snat_ring_push(struct snat_ring *ring, uint16_t *next, uint32_t i)
+static void snat_ring_push(struct snat_ring *ring, uint32_t *next, uint32_t i)
 {
 	if (ring->n_chained == 0)
 		ring->head = (uint16_t)i;
 	else
-		next[ring->tail] = (uint16_t)i;
+		next[ring->tail] = i;
 	ring->tail = (uint16_t)i;
-	next[i] = (uint16_t)(i > 0 ? i - 1 : 1); // any value that is neither i nor SNAT_FRESH
+	next[i] = 0; // any value that is neither used nor SNAT_FRESH
 	ring->n_chained++;
 	ring->n_free++;
 }
 
 // Takes port i out of the chain. Walks it: only a port that was given back before is searched here,
 // and adoption takes its ports before any is given back.
-static bool snat_ring_unlink(struct snat_ring *ring, uint16_t *next, uint32_t i)
+static bool snat_ring_unlink(struct snat_ring *ring, uint32_t *next, uint32_t i)
 {
 	uint32_t at = ring->head, before = UINT32_MAX;
 	for (uint32_t n = ring->n_chained; n > 0; n--) {
@@ -131,7 +136,7 @@ static bool snat_ring_unlink(struct snat_ring *ring, uint16_t *next, uint32_t i)
 			else if (before != UINT32_MAX)
 				next[before] = next[at];
 			else
-				ring->head = next[at];
+				ring->head = (uint16_t)next[at];
 			ring->n_chained--;
 			return true;
 		}
@@ -186,7 +191,7 @@ size_t snat_size(const struct snat_config *config, uint16_t worker_idx)
 	size_t n_rings = (size_t)config->n_addresses * SNAT_POOLS;
 	size_t n_ports = snat_span(config, worker_idx).n_ports;
 	size_t size = sizeof(struct snat) + n_rings * sizeof(struct snat_ring) +
-		      n_rings * n_ports * sizeof(uint16_t);
+		      n_rings * n_ports * sizeof(uint32_t);
 	return (size + 63) & ~(size_t)63;
 }
 
@@ -219,7 +224,9 @@ int snat_init(void *mem, size_t size, const struct snat_config *config, uint16_t
 	uint32_t n_rings = (uint32_t)config->n_addresses * SNAT_POOLS;
 	for (uint32_t r = 0; r < n_rings; r++)
 		snat_rings(snat)[r] = (struct snat_ring){ .n_free = span.n_ports };
-	memset(snat_links(snat, 0), 0xff, (size_t)n_rings * span.n_ports * sizeof(uint16_t));
+	uint32_t *links = snat_links(snat, 0);
+	for (size_t i = 0; i < (size_t)n_rings * span.n_ports; i++)
+		links[i] = SNAT_FRESH;
 	*out = snat;
 	return 0;
 }
@@ -239,6 +246,7 @@ int snat_alloc(struct snat *snat, const struct address *backend, rte_be16_t back
 		struct snat_ring *ring = &snat_rings(snat)[ring_idx];
 		if (ring->n_free > 0) {
 			uint32_t i = snat_ring_pop(ring, snat_links(snat, ring_idx), snat->n_ports);
+			snat->last = (size_t)ring_idx * snat->n_ports + i;
 			snat->n_free[is_v6]--;
 			*out_slot = snat->slots[a];
 			*out_port = rte_cpu_to_be_16(snat_port_at(snat, i));
@@ -249,10 +257,38 @@ int snat_alloc(struct snat *snat, const struct address *backend, rte_be16_t back
 	return -ENOSPC;
 }
 
+void snat_name(struct snat *snat, uint32_t flow_idx)
+{
+	uint32_t *link = &snat_links(snat, 0)[snat->last];
+	if (snat_link_used(*link)) // not given back meanwhile
+		*link = SNAT_USED | flow_idx;
+}
+
+uint32_t snat_used(struct snat *snat, const struct address *backend, rte_be16_t backend_port,
+	uint8_t protocol, uint32_t hash, uint32_t n, uint32_t *out_flows)
+{
+	uint32_t is_v6 = !address_is_v4(backend);
+	uint32_t n_addresses = snat->n_by_family[is_v6], n_out = 0;
+	if (n_addresses == 0 || snat->n_ports == 0)
+		return 0;
+	uint32_t a = snat->by_family[is_v6][(uint64_t)hash * n_addresses >> 32];
+	uint32_t ring_idx = a * SNAT_POOLS + snat_pool(backend, backend_port, protocol);
+	struct snat_ring *ring = &snat_rings(snat)[ring_idx];
+	const uint32_t *next = snat_links(snat, ring_idx);
+	n = n < snat->n_ports ? n : snat->n_ports;
+	for (uint32_t k = 0; k < n; k++) {
+		uint32_t link = next[ring->hand];
+		ring->hand = ring->hand + 1 < snat->n_ports ? ring->hand + 1 : 0;
+		out_flows[n_out] = link & ~SNAT_USED;
+		n_out += snat_link_used(link) && out_flows[n_out] != SNAT_USER_NONE;
+	}
+	return n_out;
+}
+
 // Where a (slot, port) of a backend stands.
 struct snat_place {
 	struct snat_ring *ring;
-	uint16_t *next;
+	uint32_t *next;
 	uint32_t i;
 	uint8_t is_v6;
 };
@@ -280,7 +316,7 @@ void snat_free(struct snat *snat, uint16_t slot, rte_be16_t port, const struct a
 		return;
 	// A port that is not in use (given back twice, or of a flow whose port could not be taken at
 	// adoption) changes nothing: in the chain twice it would serve two flows.
-	if (p.next[p.i] != p.i)
+	if (!snat_link_used(p.next[p.i]))
 		return;
 	snat_ring_push(p.ring, p.next, p.i);
 	snat->n_free[p.is_v6]++;
@@ -302,11 +338,12 @@ int snat_take(struct snat *snat, uint16_t slot, rte_be16_t port, const struct ad
 {
 	struct snat_place p;
 	if (!snat_find(snat, slot, port, snat_pool(backend, backend_port, protocol), &p) ||
-		p.is_v6 == address_is_v4(backend) || p.next[p.i] == p.i)
+		p.is_v6 == address_is_v4(backend) || snat_link_used(p.next[p.i]))
 		return -ENOENT;
 	if (p.next[p.i] != SNAT_FRESH && !snat_ring_unlink(p.ring, p.next, p.i))
 		return -ENOENT;
-	p.next[p.i] = (uint16_t)p.i;
+	p.next[p.i] = SNAT_USED | SNAT_USER_NONE;
+	snat->last = (size_t)(p.next - snat_links(snat, 0)) + p.i;
 	snat_ring_skip_used(p.ring, p.next, snat->n_ports);
 	p.ring->n_free--;
 	snat->n_free[p.is_v6]--;

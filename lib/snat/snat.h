@@ -47,6 +47,15 @@ int snat_init(void *mem, size_t size, const struct snat_config *config, uint16_t
 // 0; -EAFNOSUPPORT: no address of that family; -ENOSPC: all exhausted.
 int snat_alloc(struct snat *snat, const struct address *backend, rte_be16_t backend_port,
 	uint8_t protocol, uint32_t hash, uint16_t *out_slot, rte_be16_t *out_port);
+// Notes whose the port is that snat_alloc or snat_take gave last: index of its flow, at most SNAT_USER_MAX.
+#define SNAT_USER_MAX  0x7ffffffeu
+#define SNAT_USER_NONE 0x7fffffffu
+void snat_name(struct snat *snat, uint32_t flow_idx);
+// When all are exhausted: flows that hold ports which (backend, backend_port, protocol) could have. Looks at up to n (1..64) ports
+// of the address that `hash` chooses, from where the last look ended, and writes what snat_name noted. Returns how many.
+// Such a flow may belong to another endpoint of the same ring: whoever takes its port away ends that flow.
+uint32_t snat_used(struct snat *snat, const struct address *backend, rte_be16_t backend_port,
+	uint8_t protocol, uint32_t hash, uint32_t n, uint32_t *out_flows);
 // Gives a port back, to the end of its ring. Arguments as when it was taken.
 void snat_free(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
 	rte_be16_t backend_port, uint8_t protocol);

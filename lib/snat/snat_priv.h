@@ -2,25 +2,26 @@
 #pragma once
 // Layout of the placed memory of one worker's source ports (offsets, no pointers).
 //
-//   struct snat | struct snat_ring [address][pool] | uint16_t next [address][pool][owned port]
+//   struct snat | struct snat_ring [address][pool] | uint32_t next [address][pool][owned port]
 //
 // A ring is the first-in-first-out order of the free ports of one (address, pool). It is not an
-// array of ports but links inside `next`, so that a port costs 2 bytes per pool, can be found and
-// taken by number (adoption), and a port given back twice is noticed.
+// array of ports but links inside `next`, so that a port costs 4 bytes per pool, can be found and
+// taken by number (adoption), a port given back twice is noticed, and a port in use says whose it is.
 //
 // next[i] says where owned port i stands, i = 0..n_ports-1:
-//   SNAT_FRESH  never given out; these come first, in ascending order, from `fresh` on (port numbers too,
-//               from `rotation` on and round)
-//   i           in use
-//   other       given back; waits in the chain head -> ... -> tail. The tail's own link has no meaning
+//   SNAT_FRESH        never given out; these come first, in ascending order, from `fresh` on (port numbers too,
+//                     from `rotation` on and round)
+//   SNAT_USED | user  in use
+//   other             given back; waits in the chain head -> ... -> tail. The tail's own link has no meaning
 //
 // Invariants: next[fresh] == SNAT_FRESH or fresh == n_ports; no port below `fresh` is SNAT_FRESH;
 // n_free = fresh ones + chained ones; the chain has n_chained links.
 
 #include "snat.h"
 
-#define SNAT_FRESH      UINT16_MAX // no index: at most 65,535 ports are owned, 0..65534
-#define SNAT_SLOT_CELLS 512        // power of two, twice SNAT_ADDRESSES_MAX
+#define SNAT_FRESH      0x7fffffffu // no index: at most 65,535 ports are owned, 0..65534
+#define SNAT_USED       0x80000000u
+#define SNAT_SLOT_CELLS 512 // power of two, twice SNAT_ADDRESSES_MAX
 #define SNAT_CELL_EMPTY UINT16_MAX
 
 struct snat_ring {
@@ -29,7 +30,7 @@ struct snat_ring {
 	uint16_t head; // valid while n_chained > 0
 	uint16_t tail;
 	uint16_t n_chained;
-	uint32_t pad;
+	uint32_t hand; // port that snat_used looks at next
 };
 _Static_assert(sizeof(struct snat_ring) == 16, "four rings a line");
 
@@ -42,6 +43,7 @@ struct snat {
 	uint16_t n_addresses;
 	uint16_t n_by_family[2];                   // [0] IPv4, [1] IPv6
 	uint64_t n_free[2];                        // over all rings of the family
+	size_t last;                               // link of the port taken last: see snat_name
 	uint16_t by_family[2][SNAT_ADDRESSES_MAX]; // address indices
 	uint16_t slots[SNAT_ADDRESSES_MAX];
 	uint8_t is_v6[SNAT_ADDRESSES_MAX];

@@ -330,7 +330,7 @@ static void test_memory(void **state)
 		config.slots[a] = (uint16_t)a;
 	}
 	uint64_t n_ports = (65536 - 1024) / 4;
-	uint64_t links = 10ull * SNAT_POOLS * n_ports * 2;
+	uint64_t links = 10ull * SNAT_POOLS * n_ports * 4;
 	assert_true(snat_size(&config, 1) >= links);
 	assert_true(snat_size(&config, 1) < links + 10 * SNAT_POOLS * 64 + 8192);
 }
@@ -406,6 +406,68 @@ static void test_family_and_empty(void **state)
 	free(mem);
 }
 
+// Who holds the ports of a ring: all of them in turn, those of other rings never, and nobody for ports that are free or
+// were never named.
+static void test_used(void **state)
+{
+	struct snat_config config = {
+		.n_addresses = 2, .port_min = 1024, .port_max = 1024 + 199, .n_workers = 1
+	};
+	config.addresses[0] = v4(1);
+	config.addresses[1] = v4(2);
+	config.slots[1] = 1;
+	void *mem;
+	struct snat *s = snat_make(&config, 0, &mem);
+	struct address b = v4(99);
+	uint32_t flows[64], n_seen[400] = { 0 };
+	uint16_t slot;
+	rte_be16_t port, ports[2][200];
+	assert_int_equal(snat_used(s, &b, 80, 6, 0, 64, flows), 0);
+	for (uint32_t i = 0; i < 400; i++) { // first address: 0..199, second: 200..399
+		assert_int_equal(
+			snat_alloc(s, &b, 80, 6, i < 200 ? 0 : UINT32_MAX, &slot, &port), 0);
+		ports[i / 200][i % 200] = port;
+		snat_name(s, i);
+	}
+	assert_int_equal(snat_alloc(s, &b, 80, 6, 0, &slot, &port), -ENOSPC);
+	for (uint32_t k = 0; k < 20; k++) {
+		uint32_t n = snat_used(s, &b, 80, 6, k < 10 ? 0 : UINT32_MAX, 20, flows);
+		assert_int_equal(n, 20);
+		for (uint32_t i = 0; i < n; i++) {
+			assert_in_range(flows[i], k < 10 ? 0 : 200, k < 10 ? 199 : 399);
+			n_seen[flows[i]]++;
+		}
+	}
+	for (uint32_t i = 0; i < 400; i++)
+		assert_int_equal(n_seen[i], 1);
+	for (uint16_t other = 1; other < 200;
+		other++) { // other endpoints: this ring, or an empty one
+		uint32_t n = snat_used(s, &b, other, 6, 0, 20, flows);
+		assert_true(n == 0 || n == 20);
+	}
+	// Given back and taken again, not named yet: nobody's.
+	for (uint32_t i = 0; i < 400; i++)
+		snat_free(s, (uint16_t)(i / 200), ports[i / 200][i % 200], &b, 80, 6);
+	snat_name(s, 7); // too late: the port taken last was given back
+	for (uint32_t k = 0; k < 4; k++)
+		assert_int_equal(snat_used(s, &b, 80, 6, UINT32_MAX, 64, flows), 0);
+	assert_int_equal(snat_alloc(s, &b, 80, 6, 0, &slot, &port), 0);
+	assert_int_equal(snat_used(s, &b, 80, 6, 0, 64, flows) +
+				 snat_used(s, &b, 80, 6, 0, 64, flows) +
+				 snat_used(s, &b, 80, 6, 0, 64, flows) +
+				 snat_used(s, &b, 80, 6, 0, 8, flows),
+		0);
+	snat_name(s, SNAT_USER_MAX);
+	uint32_t n = 0;
+	for (uint32_t k = 0; k < 10 && n == 0; k++)
+		n = snat_used(s, &b, 80, 6, 0, 20, flows);
+	assert_int_equal(n, 1);
+	assert_int_equal(flows[0], SNAT_USER_MAX);
+	struct address b6 = v6(1);
+	assert_int_equal(snat_used(s, &b6, 80, 6, 0, 20, flows), 0); // no address of that family
+	free(mem);
+}
+
 // One hash keeps one address while it has ports; many hashes use all addresses.
 static void test_addresses_spread(void **state)
 {
@@ -445,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_family_and_empty),
+		cmocka_unit_test(test_used),
 		cmocka_unit_test(test_addresses_spread),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
