@@ -248,18 +248,20 @@ static void player_write(
 static int player_changes(struct player *player)
 {
 	struct options *o = player->options;
-	while (player->next_change < o->n_changes &&
+	struct error err = { 0 };
+	int rc = 0;
+	while (rc == 0 && player->next_change < o->n_changes &&
 		o->changes[player->next_change].at_ns <= player->now_ns) {
-		struct error err = { 0 };
 		struct change *change = &o->changes[player->next_change++];
-		int rc = replay_scene_change(player->scene, &change->services, &err);
-		if (rc != 0) {
-			print_errors(&err);
-			error_fini(&err);
-			return rc;
-		}
+		player->scene->wall_ms = (int64_t)(change->at_ns / CLOCK_MS);
+		rc = replay_scene_change(player->scene, &change->services, &err);
 	}
-	return 0;
+	if (rc == 0)
+		rc = replay_scene_clock(player->scene, (int64_t)(player->now_ns / CLOCK_MS), &err);
+	if (rc != 0)
+		print_errors(&err);
+	error_fini(&err);
+	return rc;
 }
 
 static void player_packet(

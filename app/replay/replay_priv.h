@@ -39,6 +39,7 @@ struct replay_scene {
 	size_t flow_bytes;
 	void *snat_memory;
 	uint64_t generation;
+	int64_t wall_ms; // of the capture, for drain timeouts
 };
 
 // 0 or -errno with every finding in err. The setup is borrowed.
@@ -48,6 +49,8 @@ void replay_scene_fini(struct replay_scene *scene);
 // Puts another set of services in force; on error the old one stays.
 int replay_scene_change(
 	struct replay_scene *scene, const struct kube_result *services, struct error *err);
+// The capture's clock: when a removed backend has had its drain timeout, its flows are marked, as control does.
+int replay_scene_clock(struct replay_scene *scene, int64_t wall_ms, struct error *err);
 // Reads and decodes a services file. Gives.
 int replay_load_services(const char *path, const struct service_defaults *defaults,
 	struct kube_result *out, struct error *err);

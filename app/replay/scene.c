@@ -126,6 +126,7 @@ static int scene_compile(struct replay_scene *scene, struct error *err)
 		.n_snat = scene->setup->n_snat,
 		.fib = scene->fib,
 		.generation = scene->generation + 1,
+		.wall_ms = scene->wall_ms,
 		.previous = scene->snapshot,
 	};
 	int rc = snapshot_build(&input, &built, err);
@@ -146,6 +147,14 @@ int replay_scene_change(
 	int rc = service_store_replace_owner(scene->store, SERVICE_OWNER_FILE, services->services,
 		services->n_services, &n_changed, err);
 	return rc == 0 ? scene_compile(scene, err) : rc;
+}
+
+int replay_scene_clock(struct replay_scene *scene, int64_t wall_ms, struct error *err)
+{
+	scene->wall_ms = wall_ms;
+	if (wall_ms < snapshot_registry_next_reset_ms(scene->registry))
+		return 0;
+	return scene_compile(scene, err);
 }
 
 int replay_scene_init(struct replay_scene *scene, const struct replay_setup *setup,
