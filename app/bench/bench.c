@@ -23,7 +23,7 @@ static const struct {
 	{ "pipeline", bench_pipeline, "fullnat, both directions, without port I/O: G7, G8" },
 	{ "snat", bench_snat, "source ports" },
 	{ "ageing", bench_ageing, "expiry of flows: G13" },
-	{ "maglev", bench_maglev, "building a Maglev table: G14" },
+	{ "maglev", bench_maglev, "building Maglev tables, their bytes: G14, G15" },
 };
 #define N_BENCHES ARRAY_SIZE(benches)
 

@@ -556,7 +556,7 @@ static void test_sharing(void **state)
 }
 
 // ---------------------------------------------------------------- equal everywhere
-#define N_TUPLES 100000
+#define N_TUPLES 1000000
 
 // Digest and all picks of a fixed world, put in an order and with a history of their own.
 static void make_fingerprint(uint64_t seed, uint64_t out[2])
