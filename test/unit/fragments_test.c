@@ -679,6 +679,39 @@ static void test_hold_bounds(void **state)
 	bench_fini(&b);
 }
 
+static uint32_t id_of(const struct rte_mbuf *mbuf)
+{
+	return frame_get16(frame_bytes(mbuf) + 18);
+}
+
+// All wait, one of each datagram; a second one of the oldest takes the place of its first. Whoever comes next does not mix with it.
+static void test_hold_own_oldest(void **state)
+{
+	struct bench b;
+	bench_init(&b, 256);
+	assert_int_equal(show(&b, piece(false, 0, 64, 8, true)), FRAGMENTS_HELD);
+	for (uint32_t id = 1; fragments_n_held(b.f) < FRAGMENTS_HELD_MAX; id++)
+		show(&b, piece(false, id, 64, 8, true));
+	assert_int_equal(show(&b, piece(false, 0, 128, 8, true)), FRAGMENTS_HELD);
+	assert_non_null(b.answer.given_up);
+	uint32_t n_met = 0;
+	for (uint32_t id = 1000; id < 1064; id++) {
+		if (show(&b, piece(false, id, 64, 8, true)) != FRAGMENTS_HELD)
+			continue;
+		n_met++;
+		assert_first(&b, piece(false, id, 0, 64, true), id);
+		assert_int_equal(b.n_released, 1);
+		assert_int_equal(id_of(b.released[0]), id);
+		show_released(&b, 1, id);
+	}
+	assert_true(n_met > 32);
+	assert_first(&b, piece(false, 0, 0, 64, true), 1);
+	assert_int_equal(id_of(b.released[0]), 0);
+	assert_int_equal(b.n_released, 1);
+	frame_mbuf_destroy(b.released[0]);
+	bench_fini(&b);
+}
+
 // One set: first fragments push out the oldest, later ones without a first never do.
 static void test_table_bounds(void **state)
 {
@@ -944,6 +977,7 @@ int main(void)
 		cmocka_unit_test(test_life),
 		cmocka_unit_test(test_hold_expires),
 		cmocka_unit_test(test_hold_bounds),
+		cmocka_unit_test(test_hold_own_oldest),
 		cmocka_unit_test(test_table_bounds),
 		cmocka_unit_test(test_twin),
 		cmocka_unit_test(test_twin_bounds),

@@ -160,7 +160,9 @@ static inline uint32_t twin_begin(struct twin *t, uint32_t d, const struct packe
 			d = i;
 	}
 	TWIN_REQUIRE(d != TWIN_NONE);
-	memset(&t->datagrams[d], 0, sizeof(t->datagrams[d]));
+	memset(t->datagrams[d].bytes, 0, t->datagrams[d].reached); // not all 64 KB each time
+	t->datagrams[d].reached = t->datagrams[d].total = t->datagrams[d].n_pieces = 0;
+	t->datagrams[d].state = TWIN_WAITING;
 	t->datagrams[d].is_used = true;
 	t->datagrams[d].src = p->src;
 	t->datagrams[d].dst = p->dst;
