@@ -325,3 +325,13 @@ bool packet_parse_quoted_tunnel(
 // unreachable. False, with nothing changed: an error of another kind, or several segments (packet_detach_tail). MACs swapped.
 bool packet_answer_relayed_error(
 	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_quoted_tunnel *quoted);
+
+// ---------------------------------------------------------------- VLAN (vlan.c)
+// For receive and transmit, around the pipeline, which sees untagged frames only.
+// Takes off one 802.1Q tag with VLAN id vid (1..4094), whatever its priority bits, also one that the port took off already
+// (RTE_MBUF_F_RX_VLAN_STRIPPED, vlan_tci; the flags are taken back). DROP_NONE, or why not, and then nothing changed: VLAN_UNTAGGED (id 0 too, which is a
+// priority and no VLAN), VLAN_MISMATCH (802.1ad tags too), ETH_TRUNCATED, SEGMENTED_HEADERS. A second tag stays where it is: packet_parse calls it PACKET_OTHER.
+enum drop_reason packet_vlan_strip(struct rte_mbuf *mbuf, uint16_t vid);
+// Puts an 802.1Q tag behind the MACs: priority, drop eligible and VLAN id as in `tci`, host order. 4 bytes of headroom; without them the rest of the first
+// segment moves back, if its tail has room. False: neither, or the MACs are not in the first segment; nothing changed.
+bool packet_vlan_insert(struct rte_mbuf *mbuf, uint16_t tci);
