@@ -136,6 +136,11 @@ static void scene_flows(struct bench_scene *s, uint32_t capacity)
 	s->flow_memory = bench_alloc(size);
 	if (flow_table_init(&s->pipeline.flows, s->flow_memory, size, capacity, &key) != 0)
 		scene_die("the flow table is not laid out");
+	struct oneway_capacity one = { s->is_v6 ? 0 : capacity, s->is_v6 ? capacity : 0 };
+	size = oneway_size(one);
+	s->oneway_memory = bench_alloc(size);
+	if (oneway_init(&s->pipeline.oneway, s->oneway_memory, size, one, &key) != 0)
+		scene_die("the one-way table is not laid out");
 }
 
 // ---------------------------------------------------------------- packets
@@ -310,6 +315,7 @@ void bench_scene_end(struct bench_scene *s)
 	bench_release(s->pipeline.backend_counters);
 	bench_release(s->snat_memory);
 	bench_release(s->flow_memory);
+	bench_release(s->oneway_memory);
 	bench_release(s->counters);
 	bench_release(s->burst);
 	free(s->flow_idx);

@@ -18,6 +18,7 @@ struct bench_scene {
 	struct nexthop_fib *fib;
 	void *snat_memory;
 	void *flow_memory;
+	void *oneway_memory;
 	uint32_t *flow_idx; // by flow number
 	uint32_t n_flows;
 	bool is_v6;

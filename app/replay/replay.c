@@ -179,8 +179,8 @@ static void mbuf_over(struct rte_mbuf *mbuf, uint8_t *buffer, const uint8_t *fra
 	memcpy(buffer + HEADROOM, frame, len);
 }
 
-static void print_packet(
-	const struct replay_scene *scene, const struct burst *b, uint64_t number, uint32_t n_out)
+static void print_packet(FILE *out, const struct replay_scene *scene, const struct burst *b,
+	uint64_t number, uint32_t n_out)
 {
 	const struct snapshot *s = scene->snapshot;
 	const char *service = "";
@@ -192,9 +192,10 @@ static void print_packet(
 		endpoint_format(&row->address, row->port, backend, sizeof(backend));
 	}
 	const char *reason = b->reason[0] ? drop_rows[b->reason[0]].name : "";
-	printf("{\"packet\": %" PRIu64
-	       ", \"verdict\": \"%s\", \"reason\": \"%s\", \"service\": \"%s\", "
-	       "\"backend\": \"%s\", \"out\": %u}\n",
+	fprintf(out,
+		"{\"packet\": %" PRIu64
+		", \"verdict\": \"%s\", \"reason\": \"%s\", \"service\": \"%s\", "
+		"\"backend\": \"%s\", \"out\": %u}\n",
 		number, pipeline_verdict_name(b->verdict[0]), reason, service, backend, n_out);
 }
 
@@ -222,7 +223,10 @@ static void scene_tick(struct replay_scene *scene, uint64_t now_ns)
 	if (now_s == p->now_s)
 		return;
 	p->now_s = now_s;
-	for (uint32_t done = 0; done < SWEEP_PER_TICK && p->flows.n_flows > 0; done += 256)
+	bool any = p->flows.n_flows + p->oneway.families[0].n_entries +
+			   p->oneway.families[1].n_entries >
+		   0;
+	for (uint32_t done = 0; done < SWEEP_PER_TICK && any; done += 256)
 		pipeline_housekeep(p, 256);
 }
 
@@ -231,10 +235,35 @@ struct player {
 	struct options *options;
 	struct totals totals;
 	pcap_dumper_t *dumper;
-	uint8_t *buffer;
 	uint64_t now_ns;
 	uint32_t next_change;
+	// Lines from packet number first_line on, NULL: not known yet. Printed as soon as all before are.
+	char **lines;
+	uint64_t first_line;
+	uint32_t n_lines;
+	uint32_t lines_cap;
 };
+
+// Takes the line of a packet and prints what can be printed.
+static void player_line(struct player *player, uint64_t number, char *line)
+{
+	while (player->first_line + player->n_lines <= number) {
+		if (array_grow(player->lines, player->n_lines, player->lines_cap) != 0) {
+			free(line);
+			return;
+		}
+		player->lines[player->n_lines++] = NULL;
+	}
+	player->lines[number - player->first_line] = line;
+	uint32_t n = 0;
+	for (; n < player->n_lines && player->lines[n] != NULL; n++) {
+		fputs(player->lines[n], stdout);
+		free(player->lines[n]);
+	}
+	player->n_lines -= n;
+	player->first_line += n;
+	memmove(player->lines, player->lines + n, player->n_lines * sizeof(player->lines[0]));
+}
 
 static void player_write(
 	struct player *player, const struct rte_mbuf *mbuf, const struct pcap_pkthdr *header)
@@ -264,43 +293,120 @@ static int player_changes(struct player *player)
 	return rc;
 }
 
-static void player_packet(
-	struct player *player, const struct pcap_pkthdr *header, const uint8_t *frame)
+// A packet under way. One that is held keeps its memory, and lines of later ones wait for its: they are printed in order.
+struct frame {
+	struct rte_mbuf mbuf; // first: what the pipeline gives back is the frame
+	struct pcap_pkthdr header;
+	uint64_t number;
+	uint8_t buffer[FRAME_MAX + 1];
+};
+
+static void player_print(
+	struct player *player, const struct burst *b, uint64_t number, uint32_t n_out)
 {
-	static struct burst
-		burst; // one packet at a time: the order of verdicts is the order of the capture
-	struct rte_mbuf mbuf;
-	uint32_t len = header->caplen < FRAME_MAX - HEADROOM - TAILROOM
-			       ? header->caplen
-			       : FRAME_MAX - HEADROOM - TAILROOM;
-	mbuf_over(&mbuf, player->buffer, frame, len);
-	scene_tick(player->scene, player->now_ns);
+	if (!player->options->json)
+		return;
+	char *line = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&line, &size);
+	if (out == NULL)
+		return;
+	print_packet(out, player->scene, b, number, n_out);
+	fclose(out);
+	player_line(player, number, line);
+}
+
+static void player_run(struct player *player, struct frame *frame);
+
+// Fragments that were held, once their first one has been sent; or all that are left, given up.
+static void player_released(struct player *player)
+{
+	static struct burst burst;
+	burst.n = 0;
+	pipeline_take_released(&player->scene->pipeline, &burst);
+	uint32_t n = burst.n;
+	struct rte_mbuf *mbufs[BURST_MAX];
+	memcpy(mbufs, burst.mbufs, n * sizeof(mbufs[0]));
+	for (uint32_t i = 0; i < n; i++)
+		player_run(player, (struct frame *)(void *)mbufs[i]);
+}
+
+static void player_give_up(struct player *player, struct rte_mbuf *mbuf)
+{
+	static const char lost[] = "\"verdict\": \"drop\", \"reason\": \"fragment_no_first\", "
+				   "\"service\": \"\", \"backend\": \"\", \"out\": 0}\n";
+	struct frame *frame = (struct frame *)(void *)mbuf;
+	char *line = NULL;
+	if (player->options->json &&
+		asprintf(&line, "{\"packet\": %" PRIu64 ", %s", frame->number, lost) > 0)
+		player_line(player, frame->number, line);
+	free(frame);
+}
+
+static void player_expire(struct player *player, uint64_t now_ns)
+{
+	struct rte_mbuf *mbufs[BURST_MAX];
+	uint32_t n;
+	do {
+		n = pipeline_expire_held(&player->scene->pipeline, now_ns, mbufs, BURST_MAX);
+		for (uint32_t i = 0; i < n; i++)
+			player_give_up(player, mbufs[i]);
+	} while (n == BURST_MAX);
+}
+
+// One packet at a time: the order of verdicts is the order of the capture. Takes the frame.
+static void player_run(struct player *player, struct frame *frame)
+{
+	static struct burst burst;
 	burst.n = 1;
-	burst.mbufs[0] = &mbuf;
+	burst.mbufs[0] = &frame->mbuf;
 	burst.in_port[0] = 0;
 	burst.hops[0] = 0;
-	player->totals.received++;
 	pipeline_run(&player->scene->pipeline, &burst);
+	for (uint32_t i = 0; i < burst.n_given_up; i++)
+		player_give_up(player, burst.given_up[i]);
+	if (burst.verdict[0] == PIPELINE_HELD)
+		return;
 	uint32_t n_out = 0;
 	if (burst.verdict[0] == PIPELINE_FORWARD || burst.verdict[0] == PIPELINE_REPLY) {
-		player_write(player, &mbuf, header);
+		player_write(player, &frame->mbuf, &frame->header);
 		n_out = 1;
 	} else if (burst.verdict[0] == PIPELINE_PUNT) {
 		player->totals.punted++;
 	}
-	if (player->options->json)
-		print_packet(player->scene, &burst, player->totals.received, n_out);
+	player_print(player, &burst, frame->number, n_out);
+	free(frame);
+	if (player->scene->pipeline.n_released > 0)
+		player_released(player);
+}
+
+static int player_packet(
+	struct player *player, const struct pcap_pkthdr *header, const uint8_t *bytes)
+{
+	uint32_t len = header->caplen < FRAME_MAX - HEADROOM - TAILROOM
+			       ? header->caplen
+			       : FRAME_MAX - HEADROOM - TAILROOM;
+	struct frame *frame = aligned_alloc(64, (sizeof(*frame) + 63) & ~(size_t)63);
+	if (frame == NULL) {
+		fprintf(stderr, "error: out of memory\n");
+		return -ENOMEM;
+	}
+	mbuf_over(&frame->mbuf, frame->buffer, bytes, len);
+	frame->header = *header;
+	frame->number = ++player->totals.received;
+	scene_tick(player->scene, player->now_ns);
+	player_expire(player, player->now_ns);
+	player_run(player, frame);
+	return 0;
 }
 
 static int play(struct replay_scene *scene, struct options *o, pcap_t *in)
 {
-	struct player player = { .scene = scene, .options = o };
+	struct player player = { .scene = scene, .options = o, .first_line = 1 };
 	pcap_t *shape = pcap_open_dead(DLT_EN10MB, FRAME_MAX);
-	player.buffer = calloc(1, FRAME_MAX + 1);
 	player.dumper = shape ? pcap_dump_open(shape, o->out) : NULL;
-	if (player.dumper == NULL || player.buffer == NULL) {
+	if (player.dumper == NULL) {
 		fprintf(stderr, "error: --out: %s\n", shape ? pcap_geterr(shape) : "out of memory");
-		free(player.buffer);
 		if (shape)
 			pcap_close(shape);
 		return 1;
@@ -315,8 +421,9 @@ static int play(struct replay_scene *scene, struct options *o, pcap_t *in)
 			player.now_ns = at_ns;
 		failed = player_changes(&player) != 0;
 		if (!failed)
-			player_packet(&player, header, frame);
+			failed = player_packet(&player, header, frame) != 0;
 	}
+	player_expire(&player, UINT64_MAX);
 	if (!failed && rc == PCAP_ERROR) {
 		fprintf(stderr, "error: --in: %s\n", pcap_geterr(in));
 		failed = 1;
@@ -325,7 +432,7 @@ static int play(struct replay_scene *scene, struct options *o, pcap_t *in)
 		print_counters(scene, &player.totals);
 	pcap_dump_close(player.dumper);
 	pcap_close(shape);
-	free(player.buffer);
+	free(player.lines);
 	return failed ? 1 : 0;
 }
 

@@ -27,6 +27,8 @@ struct replay_setup {
 	struct hash_key key;
 };
 
+#define REPLAY_BACKENDS 4096 // ids that have counters
+
 struct replay_scene {
 	struct pipeline pipeline;
 	struct counters counters;
@@ -38,6 +40,10 @@ struct replay_scene {
 	void *flow_memory;
 	size_t flow_bytes;
 	void *snat_memory;
+	void *fragments_memory;
+	void *oneway_memory;
+	size_t oneway_bytes;
+	struct pipeline_backend_counters *backend_counters;
 	uint64_t generation;
 	int64_t wall_ms; // of the capture, for drain timeouts
 };

@@ -726,6 +726,21 @@ static void fill_lingering(struct build *b)
 	}
 }
 
+static void fill_idle(struct build *b)
+{
+	uint32_t n = b->s->n_backends;
+	struct snapshot_idle *idle = take(b, n + 1u, sizeof(*idle), 64);
+	if (idle == NULL)
+		return;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct snapshot_backend *row = &b->backends[i];
+		idle[i].policy = row->policy;
+		if (row->listener_idx < b->n_listeners)
+			idle[i].affinity_s = b->listeners[row->listener_idx].affinity_s;
+	}
+	b->s->idle = idle;
+}
+
 static void fill_tables(struct build *b)
 {
 	for (uint32_t i = 0; i <= b->s->address_mask; i++) {
@@ -765,6 +780,7 @@ static void build_fill(struct build *b)
 		return;
 	fill_ranges(b);
 	fill_lingering(b);
+	fill_idle(b);
 	fill_policies(b);
 	fill_tables(b);
 	fill_tunnel_sources(b);

@@ -13,10 +13,14 @@ static struct service *make_mode(const char *name, uint32_t vip, enum service_mo
 
 static uint8_t kind_of(const struct bench *b, struct address a, uint16_t *out_slot)
 {
-	uint8_t kind = SNAPSHOT_OWN_NONE;
-	uint16_t slot = snapshot_find_own(b->s, &a, &kind);
+	const struct snapshot_address_cell *cell = snapshot_find_cell(b->s, &a);
+	uint16_t slot = cell->slot;
+	uint8_t kind = cell->kind, own_kind;
 	if (slot == SNAPSHOT_SLOT_NONE)
 		return SNAPSHOT_OWN_NONE;
+	// The address of a backend is none of ours.
+	assert_int_equal(snapshot_find_own(b->s, &a, &own_kind),
+		kind == SNAPSHOT_OWN_BACKEND ? SNAPSHOT_SLOT_NONE : slot);
 	assert_int_equal(b->s->own[slot].kind, kind);
 	assert_true(address_equal(&b->s->own[slot].address, &a));
 	if (out_slot)
