@@ -20,7 +20,10 @@ static const struct {
 	const char *help;
 } benches[] = {
 	{ "table", bench_table, "flow table beside rte_hash: G1 to G5" },
-	{ "pipeline", bench_pipeline, "fullnat, both directions, without port I/O: G7, G8" },
+	{ "pipeline", bench_pipeline, "every mode and family, without port I/O: G6, G7, G8" },
+	{ "flows", bench_flows, "new flows and whole connections: G11, G12" },
+	{ "scale", bench_scale, "many services and backends: G16" },
+	{ "flood", bench_flood, "good packets under a SYN flood: G19" },
 	{ "snat", bench_snat, "source ports" },
 	{ "ageing", bench_ageing, "expiry of flows: G13" },
 	{ "maglev", bench_maglev, "building Maglev tables, their bytes: G14, G15" },
@@ -175,9 +178,11 @@ int main(int argc, char **argv)
 	for (uint32_t i = 0; i < N_BENCHES && rc == 0; i++)
 		if (r.wanted[i])
 			rc = benches[i].run(&r.options);
-	fprintf(stderr, "# %.3f %% of bursts left out (interrupted), %lu rounds repeated (steal)\n",
+	fprintf(stderr,
+		"# %.3f %% of bursts left out (interrupted), %lu rounds repeated (steal), %u lines "
+		"not measured\n",
 		100.0 * (double)bench_n_gaps / (double)(bench_n_bursts ? bench_n_bursts : 1),
-		(unsigned long)bench_n_repeated);
+		(unsigned long)bench_n_repeated, bench_n_skipped);
 	rte_eal_cleanup();
 	return rc == 0 ? 0 : 1;
 }

@@ -155,3 +155,8 @@ double bench_hash_churn(struct bench_hash *h)
 		fprintf(stderr, "sluice-bench: rte_hash refused a key\n");
 	return bench_ns_per_op(&t);
 }
+
+double bench_hash_churn32(void *h)
+{
+	return bench_hash_churn(h);
+}
