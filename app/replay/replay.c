@@ -14,8 +14,6 @@
 
 #define CHANGES_MAX    256
 #define FRAME_MAX      65535
-#define HEADROOM       256
-#define TAILROOM       256
 #define SWEEP_PER_TICK 65536u
 #define EXIT_USAGE     2
 
@@ -30,6 +28,8 @@ struct options {
 	const char *in;
 	const char *out;
 	const char *config;
+	const char *layout;
+	struct replay_layouts layouts;
 	struct change changes[CHANGES_MAX];
 	uint32_t n_changes;
 	bool json;
@@ -46,7 +46,10 @@ static int usage(const char *why)
 	fprintf(stderr,
 		"usage: sluice-replay --services FILE --in IN.pcap --out OUT.pcap [--config FILE]\n"
 		"       [--change SECONDS:FILE ...] [--neighbour ADDRESS=MAC ...] [--seed N] "
-		"[--json]\n");
+		"[--json]\n"
+		"       [--layout FILE]  how frames lie in memory, a line each, the last for the "
+		"rest:\n"
+		"                        headroom=N tailroom=N fill=BYTE segments=N,N,...\n");
 	return EXIT_USAGE;
 }
 
@@ -111,6 +114,7 @@ static const struct option long_options[] = {
 	{ "neighbour", required_argument, NULL, 'n' },
 	{ "seed", required_argument, NULL, 'S' },
 	{ "json", no_argument, NULL, 'j' },
+	{ "layout", required_argument, NULL, 'l' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
 };
@@ -135,6 +139,9 @@ static const char *option_take(
 		return NULL;
 	case 'j':
 		o->json = true;
+		return NULL;
+	case 'l':
+		o->layout = text;
 		return NULL;
 	case 'C':
 		if (o->n_changes == CHANGES_MAX ||
@@ -165,19 +172,6 @@ static int change_compare(const void *a, const void *b)
 }
 
 // ---------------------------------------------------------------- one packet
-
-static void mbuf_over(struct rte_mbuf *mbuf, uint8_t *buffer, const uint8_t *frame, uint32_t len)
-{
-	memset(mbuf, 0, sizeof(*mbuf));
-	mbuf->buf_addr = buffer;
-	mbuf->buf_len = UINT16_MAX;
-	mbuf->data_off = HEADROOM;
-	mbuf->data_len = (uint16_t)len;
-	mbuf->pkt_len = len;
-	mbuf->nb_segs = 1;
-	mbuf->refcnt = 1;
-	memcpy(buffer + HEADROOM, frame, len);
-}
 
 static void print_packet(FILE *out, const struct replay_scene *scene, const struct burst *b,
 	uint64_t number, uint32_t n_out)
@@ -235,6 +229,7 @@ struct player {
 	struct options *options;
 	struct totals totals;
 	pcap_dumper_t *dumper;
+	uint8_t *buffer; // for a frame in one piece
 	uint64_t now_ns;
 	uint32_t next_change;
 	// Lines from packet number first_line on, NULL: not known yet. Printed as soon as all before are.
@@ -265,12 +260,14 @@ static void player_line(struct player *player, uint64_t number, char *line)
 	memmove(player->lines, player->lines + n, player->n_lines * sizeof(player->lines[0]));
 }
 
-static void player_write(
-	struct player *player, const struct rte_mbuf *mbuf, const struct pcap_pkthdr *header)
+static void player_write(struct player *player, const struct rte_mbuf *mbuf)
 {
-	struct timeval ts = { header->ts.tv_sec, header->ts.tv_usec / 1000 }; // ns in, us out
-	struct pcap_pkthdr out = { .ts = ts, .caplen = mbuf->data_len, .len = mbuf->pkt_len };
-	pcap_dump((u_char *)player->dumper, &out, rte_pktmbuf_mtod(mbuf, const u_char *));
+	const struct replay_frame *frame = replay_frame_of(mbuf);
+	struct timeval ts = { (time_t)(frame->at_ns / CLOCK_S),
+		(suseconds_t)(frame->at_ns % CLOCK_S / 1000) };
+	uint32_t len = replay_frame_gather(mbuf, player->buffer);
+	struct pcap_pkthdr out = { .ts = ts, .caplen = len, .len = len };
+	pcap_dump((u_char *)player->dumper, &out, player->buffer);
 	player->totals.sent++;
 }
 
@@ -293,14 +290,6 @@ static int player_changes(struct player *player)
 	return rc;
 }
 
-// A packet under way. One that is held keeps its memory, and lines of later ones wait for its: they are printed in order.
-struct frame {
-	struct rte_mbuf mbuf; // first: what the pipeline gives back is the frame
-	struct pcap_pkthdr header;
-	uint64_t number;
-	uint8_t buffer[FRAME_MAX + 1];
-};
-
 static void player_print(
 	struct player *player, const struct burst *b, uint64_t number, uint32_t n_out)
 {
@@ -316,7 +305,7 @@ static void player_print(
 	player_line(player, number, line);
 }
 
-static void player_run(struct player *player, struct frame *frame);
+static void player_run(struct player *player, struct rte_mbuf *mbuf);
 
 // Fragments that were held, once their first one has been sent; or all that are left, given up.
 static void player_released(struct player *player)
@@ -328,19 +317,19 @@ static void player_released(struct player *player)
 	struct rte_mbuf *mbufs[BURST_MAX];
 	memcpy(mbufs, burst.mbufs, n * sizeof(mbufs[0]));
 	for (uint32_t i = 0; i < n; i++)
-		player_run(player, (struct frame *)(void *)mbufs[i]);
+		player_run(player, mbufs[i]);
 }
 
 static void player_give_up(struct player *player, struct rte_mbuf *mbuf)
 {
 	static const char lost[] = "\"verdict\": \"drop\", \"reason\": \"fragment_no_first\", "
 				   "\"service\": \"\", \"backend\": \"\", \"out\": 0}\n";
-	struct frame *frame = (struct frame *)(void *)mbuf;
+	uint64_t number = replay_frame_of(mbuf)->number;
 	char *line = NULL;
 	if (player->options->json &&
-		asprintf(&line, "{\"packet\": %" PRIu64 ", %s", frame->number, lost) > 0)
-		player_line(player, frame->number, line);
-	free(frame);
+		asprintf(&line, "{\"packet\": %" PRIu64 ", %s", number, lost) > 0)
+		player_line(player, number, line);
+	replay_frame_destroy(mbuf);
 }
 
 static void player_expire(struct player *player, uint64_t now_ns)
@@ -354,12 +343,13 @@ static void player_expire(struct player *player, uint64_t now_ns)
 	} while (n == BURST_MAX);
 }
 
-// One packet at a time: the order of verdicts is the order of the capture. Takes the frame.
-static void player_run(struct player *player, struct frame *frame)
+// One packet at a time: the order of verdicts is the order of the capture. Takes the frame. One that is held keeps its memory, and lines
+// of later ones wait for its: they are printed in order.
+static void player_run(struct player *player, struct rte_mbuf *mbuf)
 {
 	static struct burst burst;
 	burst.n = 1;
-	burst.mbufs[0] = &frame->mbuf;
+	burst.mbufs[0] = mbuf;
 	burst.in_port[0] = 0;
 	burst.hops[0] = 0;
 	pipeline_run(&player->scene->pipeline, &burst);
@@ -369,13 +359,13 @@ static void player_run(struct player *player, struct frame *frame)
 		return;
 	uint32_t n_out = 0;
 	if (burst.verdict[0] == PIPELINE_FORWARD || burst.verdict[0] == PIPELINE_REPLY) {
-		player_write(player, &frame->mbuf, &frame->header);
+		player_write(player, mbuf);
 		n_out = 1;
 	} else if (burst.verdict[0] == PIPELINE_PUNT) {
 		player->totals.punted++;
 	}
-	player_print(player, &burst, frame->number, n_out);
-	free(frame);
+	player_print(player, &burst, replay_frame_of(mbuf)->number, n_out);
+	replay_frame_destroy(mbuf);
 	if (player->scene->pipeline.n_released > 0)
 		player_released(player);
 }
@@ -383,20 +373,19 @@ static void player_run(struct player *player, struct frame *frame)
 static int player_packet(
 	struct player *player, const struct pcap_pkthdr *header, const uint8_t *bytes)
 {
-	uint32_t len = header->caplen < FRAME_MAX - HEADROOM - TAILROOM
-			       ? header->caplen
-			       : FRAME_MAX - HEADROOM - TAILROOM;
-	struct frame *frame = aligned_alloc(64, (sizeof(*frame) + 63) & ~(size_t)63);
-	if (frame == NULL) {
+	uint32_t len = header->caplen < REPLAY_FRAME_MAX ? header->caplen : REPLAY_FRAME_MAX;
+	struct rte_mbuf *mbuf = replay_frame_create(
+		bytes, len, replay_layout_of(&player->options->layouts, player->totals.received));
+	if (mbuf == NULL) {
 		fprintf(stderr, "error: out of memory\n");
 		return -ENOMEM;
 	}
-	mbuf_over(&frame->mbuf, frame->buffer, bytes, len);
-	frame->header = *header;
+	struct replay_frame *frame = replay_frame_of(mbuf);
+	frame->at_ns = (uint64_t)header->ts.tv_sec * CLOCK_S + (uint64_t)header->ts.tv_usec;
 	frame->number = ++player->totals.received;
 	scene_tick(player->scene, player->now_ns);
 	player_expire(player, player->now_ns);
-	player_run(player, frame);
+	player_run(player, mbuf);
 	return 0;
 }
 
@@ -404,9 +393,11 @@ static int play(struct replay_scene *scene, struct options *o, pcap_t *in)
 {
 	struct player player = { .scene = scene, .options = o, .first_line = 1 };
 	pcap_t *shape = pcap_open_dead(DLT_EN10MB, FRAME_MAX);
+	player.buffer = malloc(FRAME_MAX + 1);
 	player.dumper = shape ? pcap_dump_open(shape, o->out) : NULL;
-	if (player.dumper == NULL) {
+	if (player.dumper == NULL || player.buffer == NULL) {
 		fprintf(stderr, "error: --out: %s\n", shape ? pcap_geterr(shape) : "out of memory");
+		free(player.buffer);
 		if (shape)
 			pcap_close(shape);
 		return 1;
@@ -433,6 +424,7 @@ static int play(struct replay_scene *scene, struct options *o, pcap_t *in)
 	pcap_dump_close(player.dumper);
 	pcap_close(shape);
 	free(player.lines);
+	free(player.buffer);
 	return failed ? 1 : 0;
 }
 
@@ -502,7 +494,8 @@ static int run(struct options *o, struct replay_setup *setup)
 	if (scene == NULL)
 		return 1;
 	memset(scene, 0, sizeof(*scene));
-	if (setup_from_settings(o->config, setup, &err) != 0 ||
+	if ((o->layout && replay_layouts_load(o->layout, &o->layouts, &err) != 0) ||
+		setup_from_settings(o->config, setup, &err) != 0 ||
 		load_all(o, setup, &services, &err) != 0 ||
 		replay_scene_init(scene, setup, &services, &err) != 0) {
 		print_errors(&err);
@@ -522,6 +515,7 @@ out:
 	replay_scene_fini(scene);
 	free(scene);
 	kube_result_fini(&services);
+	replay_layouts_fini(&o->layouts);
 	for (uint32_t i = 0; i < o->n_changes; i++)
 		kube_result_fini(&o->changes[i].services);
 	error_fini(&err);

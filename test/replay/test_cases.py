@@ -579,6 +579,23 @@ def test_broken_services_file_is_refused():
     assert "services0.json" in played.stderr
 
 
+def test_layout_of_frames():
+    frame = ether() / ip(4) / UDP(sport=40070, dport=53) / Raw(b"x" * 30)
+    plain = play([frame] * 5).frames
+    layout = ["headroom=0 segments=42", "segments=43,1,2 tailroom=7", "fill=0", "segments=42,5,5,5,5,5,5 headroom=9"]
+    played = play([frame] * 5, layout=layout)  # the last line twice
+    assert played.frames == plain
+    played = play([frame] * 3, layout=["segments=41", "segments=13,29", "segments=34,20"])
+    assert played.counters["dropped"] == {"segmented_headers": 3}
+
+
+@pytest.mark.parametrize("line", ["headroom", "headroom=", "headroom=1025", "segments=0", "segments=1,", "fill=256",
+                                  "segments=1,1,1,1,1,1,1,1", "room=1", "headroom=-1", "tailroom=1x"])
+def test_layout_errors(line):
+    played = play([syn(4)], layout=["headroom=1", line], expect=1)
+    assert "layout: line 2" in played.stderr
+
+
 @pytest.mark.parametrize("args", [["--change", "x:y"], ["--neighbour", "1.2.3.4"], ["--seed", "abc"], ["--what"]])
 def test_usage_errors(args):
     played = play([syn(4)], args=args, expect=2)
