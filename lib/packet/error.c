@@ -67,10 +67,11 @@ void packet_write_error(struct rte_mbuf *mbuf, uint32_t l3_offset, struct packet
 	bool is_v6 = answer->is_v6;
 	answer->protocol = is_v6 ? NET_PROTO_ICMPV6 : NET_PROTO_ICMP;
 	packet_write_ip(mbuf, l3_offset, answer);
+	uint16_t mtu_least = is_v6 ? PACKET_V6_ERROR_MAX : PACKET_V4_ERROR_MAX;
 	struct icmp_header icmp = {
 		.type = is_v6 ? errors[error].type6 : errors[error].type4,
 		.code = is_v6 ? errors[error].code6 : errors[error].code4,
-		.word_lo = error == PACKET_TOO_BIG ? rte_cpu_to_be_16(mtu) : 0,
+		.word_lo = error == PACKET_TOO_BIG ? rte_cpu_to_be_16(RTE_MAX(mtu, mtu_least)) : 0,
 	};
 	uint32_t icmp_offset =
 		l3_offset + packet_error_headers(is_v6) - (uint32_t)sizeof(struct icmp_header);

@@ -78,14 +78,14 @@ static bool relayed_error(const struct icmp_header *icmp, bool is_v6, enum packe
 	return (icmp->type == 3 && icmp->code != 5) || (icmp->type == 11 && icmp->code == 0);
 }
 
-// MTU for inner packets: what was told, less what the tunnel adds.
+// MTU for inner packets: what was told, less what the tunnel adds; packet_write_error knows how little may be told.
 static uint16_t relayed_mtu(
 	const struct icmp_header *icmp, const struct packet_quoted_tunnel *quoted)
 {
-	uint32_t told = rte_be_to_cpu_16(icmp->word_lo), least = quoted->inner.is_v6 ? 1280 : 576;
+	uint32_t told = rte_be_to_cpu_16(icmp->word_lo);
 	if (quoted->is_v6 && icmp->word_hi != 0)
 		told = UINT16_MAX;
-	return (uint16_t)(told < least + quoted->overhead ? least : told - quoted->overhead);
+	return (uint16_t)(told < quoted->overhead ? 0 : told - quoted->overhead);
 }
 
 bool packet_answer_relayed_error(

@@ -447,6 +447,24 @@ static void test_relayed_refused(void **state)
 	}
 }
 
+// Whatever the caller's MTU: never told below 576 or 1280.
+static void test_told_mtu(void **state)
+{
+	static const uint16_t mtus[] = { 0, 575, 576, 577, 1279, 1280, 1281, 9000, 65535 };
+	for (size_t i = 0; i < ARRAY_SIZE(mtus) * 2; i++) {
+		struct frame_spec s = { .is_v6 = i & 1, .n_payload = 4 };
+		struct rte_mbuf *mbuf = frame_mbuf_room(frame, frame_build(&s, frame), 48, 0);
+		struct packet p = parse(mbuf);
+		struct address from = address(s.is_v6 ? "2001:db8::99" : "203.0.113.99");
+		uint16_t mtu = mtus[i / 2], least = s.is_v6 ? 1280 : 576;
+		assert_true(packet_answer_error(mbuf, &p, PACKET_TOO_BIG, &from, mtu));
+		assert_int_equal(frame_get16(frame_bytes(mbuf) + (s.is_v6 ? 60 : 40)),
+			mtu > least ? mtu : least);
+		assert_true(frame_checksums_ok(frame_bytes(mbuf), 14));
+		frame_mbuf_destroy(mbuf);
+	}
+}
+
 // ---------------------------------------------------------------- cut to the first segment
 static struct rte_mbuf *split3(size_t n, size_t first, size_t headroom)
 {
@@ -560,6 +578,7 @@ int main(void)
 		cmocka_unit_test(test_relayed_implausible),
 		cmocka_unit_test(test_relayed_round),
 		cmocka_unit_test(test_relayed_refused),
+		cmocka_unit_test(test_told_mtu),
 		cmocka_unit_test(test_detach),
 		cmocka_unit_test(test_detached_reset),
 		cmocka_unit_test(test_detached_error),
