@@ -149,9 +149,9 @@ static void print_conditions(const struct bench_options *options, const char *va
 	FILE *out = options->json ? stderr : stdout;
 	fprintf(out,
 		"# %s, processor %d at %.2f GHz, tables in %s pages, look-up %s, %u rounds, "
-		"one thread, no port I/O\n",
+		"one thread, no port I/O, peer %s\n",
 		rte_version(), last_cpu(), bench_clock_ghz(), bench_heap_pages(), variant,
-		options->n_rounds);
+		options->n_rounds, bench_hash_library());
 	fflush(out);
 }
 

@@ -140,6 +140,8 @@ void bench_release(void *mem);
 struct bench_hash;
 struct bench_hash *bench_hash_create(uint32_t n_flows);
 void bench_hash_destroy(struct bench_hash *h);
+const char *bench_hash_library(
+	void); // the file that it comes from: packaged, or built for this machine
 double bench_hash_hit(struct bench_hash *h, uint32_t bulk);  // sample: look-ups of present keys
 double bench_hash_miss(struct bench_hash *h, uint32_t bulk); // of absent ones
 double bench_hash_churn(struct bench_hash *h); // sample: delete a random key and add a new one
