@@ -343,6 +343,17 @@ static uint8_t backend_flags(const struct build *b, const struct service_overlay
 	return flags;
 }
 
+// Sent there, a packet would come back to us.
+static bool comes_back(
+	const struct build *b, const struct service *s, const struct address *address)
+{
+	const struct snapshot_health *health = &b->input->health;
+	if (is_own(b, address))
+		return true;
+	return s->mode == SERVICE_MODE_L2DSR && health->on_link &&
+	       !health->on_link(health->arg, address);
+}
+
 static void gather_one(struct build *b, const struct service *s, const struct service_listener *l,
 	const struct service_backend *backend, struct balance_member *member)
 {
@@ -359,15 +370,15 @@ static void gather_one(struct build *b, const struct service *s, const struct se
 				 ? health->probe(health->arg, s, l, &member->address, member->port)
 				 : HEALTH_PROBE_UNKNOWN,
 		.draining = overlay && overlay->draining,
-		// Not in the table's weight: nodes may differ in their SNAT addresses, not in tables.
-		.weight = is_own(b, &member->address) ? 0 : member->weight,
+		// Not in the table's weight: nodes may differ in their SNAT addresses and links, not in tables.
+		.weight = comes_back(b, s, &member->address) ? 0 : member->weight,
 	};
 }
 
 // Modes that can send to a backend of the other family than the VIP's.
 static bool mode_crosses(enum service_mode mode)
 {
-	return mode == SERVICE_MODE_IPIP || mode == SERVICE_MODE_GUE;
+	return mode == SERVICE_MODE_IPIP || mode == SERVICE_MODE_GUE; // fullnat: not yet
 }
 
 bool snapshot_family_crosses(const struct service *s, bool vip_is_v4)

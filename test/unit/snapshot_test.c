@@ -143,7 +143,7 @@ static void test_lookup_twin(void **state)
 	bench_fini(&b);
 }
 
-// Ranges of ports are refused by the store for now, but the format has them: exact first, then the narrowest.
+// The store lets no two ranges meet, but the format could: exact first, then the narrowest.
 static void test_ranges_by_hand(void **state)
 {
 	struct snapshot_listener listeners[3] = {
