@@ -30,6 +30,8 @@ static bool quoted_v6(const struct rte_mbuf *mbuf, uint32_t end, struct packet *
 		return false;
 	quoted->src = ip->src;
 	quoted->dst = ip->dst;
+	if (address_is_v4(&quoted->src) || address_is_v4(&quoted->dst))
+		return false; // IPv4-mapped addresses are on no wire, and would be taken for IPv4 here
 	uint8_t next = ip->next_header;
 	for (int n = 0; next == 0 || next == 43 || next == 44 || next == 60; n++) {
 		if (n == QUOTED_EXTENSIONS_MAX || at + 8 > end)

@@ -351,7 +351,7 @@ static void test_relayed_implausible(void **state)
 			fail_msg("case %zu", i);
 		frame_mbuf_destroy(mbuf);
 	}
-	// No error at all; and an outer header with an extension, which we do not send.
+	// No error at all; an outer header with an extension, which we do not send; inner addresses that the type has for IPv4.
 	static const uint8_t options[] = { 0, 0, 1, 4, 0, 0, 0, 0 };
 	uint8_t inner[FRAME_MAX], quote[FRAME_MAX];
 	size_t n_inner = frame_build(&inners[0], inner) - 14;
@@ -370,6 +370,19 @@ static void test_relayed_implausible(void **state)
 			.dst = "2001:db8:5::1",
 			.payload = quote + 14,
 			.n_payload = (uint16_t)(frame_build(&outer, quote) - 14) } };
+	for (size_t i = 0; i < 2; i++) {
+		struct relay_case c = relay_case(6);
+		size_t n = build_error(&c, &inners[0], 1, 1, 1400);
+		memcpy(frame + 102 + (i == 0 ? 8 : 24),
+			(uint8_t[16]){ [10] = 0xff, [11] = 0xff, [12] = 10 }, 16);
+		frame_fix_checksums(frame, 14);
+		struct rte_mbuf *mbuf = frame_mbuf(frame, n);
+		struct packet p = parse(mbuf);
+		struct packet_quoted_tunnel quoted;
+		assert_int_equal(p.kind, PACKET_ICMP_ERROR);
+		assert_false(packet_parse_quoted_tunnel(mbuf, &p, &quoted));
+		frame_mbuf_destroy(mbuf);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
 		struct rte_mbuf *mbuf = frame_mbuf(frame, frame_build(&errors[i], frame));
 		struct packet p = parse(mbuf);
