@@ -11,7 +11,7 @@
 
 // ---------------------------------------------------------------- flows
 // The endpoint that a flow goes to, and what that one sees as its peer. In dnat the second key of a record is the other way
-// about (flow.h).
+// about (flow.h); in one-way modes there is none, and the backend sees the client.
 struct flow_ends {
 	struct address backend, source;
 	rte_be16_t backend_port, source_port;
@@ -24,6 +24,9 @@ static void flow_ends(struct control *control, const struct flow_record *rec, st
 	*out = (struct flow_ends){ rec->backend, own, rec->backend_port, rec->snat_port };
 	if (rec->flags & FLOW_FLAG_DNAT)
 		*out = (struct flow_ends){ own, rec->client, rec->snat_port, rec->client_port };
+	else if (rec->snat_slot == SNAPSHOT_SLOT_NONE)
+		*out = (struct flow_ends){ rec->backend, rec->client, rec->backend_port,
+			rec->client_port };
 }
 
 static json_t *flow_json(struct control *control, const struct control_flow *f)

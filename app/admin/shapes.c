@@ -414,7 +414,7 @@ static const struct admin_field flow[] = {
 	TEXT("service", "namespace/name, empty when gone"),
 	ADDRESS("backend", "its address"),
 	PORT("backendPort", "its port"),
-	ADDRESS("source", "what the backend sees: our address, or the client's in mode dnat"),
+	ADDRESS("source", "what the backend sees: our address in mode fullnat, else the client's"),
 	PORT("sourcePort", "our port towards the backend"),
 	TEXT("state", "of the flow"),
 	{ .name = "idle",

@@ -306,6 +306,8 @@ def flows_in_pages(server):
     assert len(some["items"]) == 5 and all(f["backend"] == "10.9.0.6" for f in some["items"])
     for f in some["items"]:  # dnat: the backend sees the client
         assert f["backendPort"] == 8080 and (f["source"], f["sourcePort"]) == (f["client"], f["clientPort"]), f
+    oneway = server.get("/api/v1/flows?backend=10.9.0.2&limit=5")["items"]
+    assert oneway and all((f["source"], f["sourcePort"]) == (f["client"], f["clientPort"]) for f in oneway), oneway
     nat = server.get("/api/v1/flows?backend=10.9.0.3&limit=5")["items"]
     assert nat and all(f["source"] == "192.0.2.1" and f["backendPort"] == 8080 for f in nat), nat
     problem(server.call("GET", "/api/v1/flows?service=no/such"), 404, "not-found")

@@ -253,6 +253,10 @@ static struct control_flow make_flow(uint64_t n)
 	f.record.snat_port = rte_cpu_to_be_16((uint16_t)(2000 + n));
 	f.record.protocol = NET_PROTO_TCP;
 	f.record.state = FLOW_STATE_ESTABLISHED;
+	if (n % 6 == 0) { // mode ipip
+		f.record.snat_slot = SNAPSHOT_SLOT_NONE;
+		f.record.snat_port = 0;
+	}
 	if (n % 6 < 3)
 		return f;
 	f.record.flags = FLOW_FLAG_DNAT; // the last three backends' flows
