@@ -129,7 +129,7 @@ void oneway_count_displaced(struct oneway_table *table, uint32_t home, uint64_t 
 	oneway_set_displaced(table, home, n < max ? n + 1 : n, (int)oneway_class(hash));
 }
 
-static void oneway_count_returned(struct oneway_table *table, uint32_t home)
+void oneway_count_returned(struct oneway_table *table, uint32_t home)
 {
 	uint32_t max = oneway_line_is6(table, home) ? COUNT6_MAX : COUNT4_MAX;
 	uint32_t n = oneway_n_displaced(table, home);
@@ -173,23 +173,32 @@ static void oneway_clear(struct oneway_table *table, uint32_t line, uint32_t slo
 	oneway_store(at, *at & ONEWAY_LINE_BITS);
 }
 
-uint64_t oneway_take(struct oneway_table *table, uint32_t line, uint32_t slot)
+uint64_t oneway_take(
+	struct oneway_table *table, uint32_t line, uint32_t slot, uint32_t *out_displaced_from)
 {
 	struct oneway_family *f = oneway_family_of(table, line);
 	uint64_t word = oneway_words(table, line)[slot];
 	struct flow_key key = oneway_key_at(table, line, slot);
 	uint32_t home = oneway_home(f, flow_key_hash(&table->key, &key));
 	oneway_clear(table, line, slot);
-	if (home != line)
-		oneway_count_returned(table, home);
 	f->n_entries--;
+	*out_displaced_from = home != line ? home : UINT32_MAX;
+	return word;
+}
+
+static uint64_t oneway_take_alone(struct oneway_table *table, uint32_t line, uint32_t slot)
+{
+	uint32_t displaced_from;
+	uint64_t word = oneway_take(table, line, slot, &displaced_from);
+	if (displaced_from != UINT32_MAX)
+		oneway_count_returned(table, displaced_from);
 	return word;
 }
 
 void oneway_remove(struct oneway_table *table, uint32_t ref)
 {
 	assert(ref < oneway_n_positions(table) && !oneway_is_free(oneway_word(table, ref)));
-	oneway_take(table, ref >> 2, ref & 3);
+	oneway_take_alone(table, ref >> 2, ref & 3);
 }
 
 static uint64_t oneway_make_word(const struct oneway_table *table, uint32_t backend_id,
@@ -267,7 +276,7 @@ static uint64_t oneway_evict(struct oneway_table *table, const struct oneway_vic
 	table->n_moves++;
 	table->n_evicted++;
 	table->n_touched++; // its home
-	return oneway_take(table, victim->line, victim->slot);
+	return oneway_take_alone(table, victim->line, victim->slot);
 }
 
 // Lines beside home and other that a new entry looks at when the budget is used up.
@@ -367,14 +376,16 @@ static void oneway_search_add(
 	table->n_touched++;
 }
 
-// Breadth first from two full lines: index of the first line with room, or UINT32_MAX.
+// Breadth first from two full lines: index of the first line with room, or UINT32_MAX. Lines are asked for in batches
+// before any of them is read: those of each root, which nearly always do, then all of a level.
 static uint32_t oneway_search_room(
 	struct oneway_table *table, const struct oneway_family *f, struct oneway_search *search)
 {
-	for (uint32_t at = 0; at < search->n_lines; at++) {
+	for (uint32_t at = 0, end = 1; at < end; end = at < 2 ? at + 1 : search->n_lines) {
 		uint32_t first = search->n_lines;
-		for (uint32_t s = 0; s < f->n_slots && search->n_lines < search->n_max; s++)
-			oneway_search_add(table, search, at, s);
+		for (; at < end; at++)
+			for (uint32_t s = 0; s < f->n_slots && search->n_lines < search->n_max; s++)
+				oneway_search_add(table, search, at, s);
 		for (uint32_t i = first; i < search->n_lines; i++)
 			if (oneway_has_room(table, search->lines[i]))
 				return i;
@@ -382,14 +393,11 @@ static uint32_t oneway_search_room(
 	return UINT32_MAX;
 }
 
-// Line 0 or 1 of the search, with room in it; UINT32_MAX: neither has, nor can be given any.
+// Line 0 or 1 of the search, both full, made to have room; UINT32_MAX: nobody can move and nobody may go.
 static uint32_t oneway_make_room(struct oneway_table *table, struct oneway_search *search,
 	const struct oneway_timeouts *timeouts, uint64_t *evicted)
 {
 	const struct oneway_family *f = oneway_family_of(table, search->lines[0]);
-	for (uint32_t i = 0; i < 2; i++)
-		if (oneway_has_room(table, search->lines[i]))
-			return search->lines[i];
 	struct oneway_victim victim = { .rank = RANK_KEEP };
 	for (uint32_t i = 0; i < 2 && *evicted == 0; i++)
 		oneway_weigh(table, search->lines[i], timeouts, i, &victim);
@@ -409,30 +417,50 @@ static uint32_t oneway_make_room(struct oneway_table *table, struct oneway_searc
 	return oneway_clear_way(table, search, at);
 }
 
+// Home or other line, with room in it; UINT32_MAX: none.
+static uint32_t oneway_find_room(struct oneway_table *table, struct oneway_family *f, uint64_t hash,
+	const struct oneway_timeouts *timeouts, uint64_t *evicted)
+{
+	uint32_t home = oneway_home(f, hash), other = oneway_other(f, hash, home);
+	bool over = f->n_entries >= f->budget;
+	table->n_touched = 1;
+	if (!over && oneway_has_room(table, home))
+		return home;
+	table->n_touched = 2;
+	if (!over && oneway_has_room(table, other))
+		return other;
+	struct oneway_search search; // its arrays as far as they are used
+	search.n_lines = 2;
+	search.n_max = ONEWAY_LINES_MAX - 1;
+	search.lines[0] = home;
+	search.lines[1] = other;
+	if (over) {
+		*evicted = oneway_evict_for_budget(table, f, &search, timeouts);
+		if (*evicted == 0)
+			return UINT32_MAX;
+		if (oneway_has_room(table, home))
+			return home;
+		if (oneway_has_room(table, other))
+			return other;
+	}
+	return oneway_make_room(table, &search, timeouts, evicted);
+}
+
 uint32_t oneway_add(struct oneway_table *table, uint64_t hash, const struct oneway_entry *entry,
 	const struct oneway_timeouts *timeouts, uint64_t *out_evicted)
 {
 	struct oneway_family *f = &table->families[!address_is_v4(&entry->key.peer)];
-	struct oneway_search search = { .n_lines = 2, .n_max = ONEWAY_LINES_MAX - 1 };
-	uint32_t home = oneway_home(f, hash);
 	uint64_t wanted = oneway_wanted(&entry->key);
-	assert(wanted != UINT64_MAX); // a protocol of ours
-	search.lines[0] = home;
-	search.lines[1] = oneway_other(f, hash, home);
-	table->n_touched = 2;
+	assert(wanted >> 18 == 0); // a protocol of ours
 	*out_evicted = 0;
-	if (f->n_entries >= f->budget) {
-		*out_evicted = oneway_evict_for_budget(table, f, &search, timeouts);
-		if (*out_evicted == 0)
-			return ONEWAY_NONE;
-	}
-	uint32_t line = oneway_make_room(table, &search, timeouts, out_evicted);
+	uint32_t line = oneway_find_room(table, f, hash, timeouts, out_evicted);
 	assert(table->n_touched <= ONEWAY_LINES_MAX);
 	if (line == UINT32_MAX)
 		return ONEWAY_NONE;
 	uint32_t ref = oneway_ref(line, oneway_free_slot(table, line));
 	uint64_t word = oneway_make_word(table, entry->backend_id, entry->state, timeouts);
 	oneway_put(table, ref, &entry->key, word | wanted << ONEWAY_PROTOCOL_SHIFT);
+	uint32_t home = oneway_home(f, hash);
 	if (line != home)
 		oneway_count_displaced(table, home, hash);
 	f->n_entries++;

@@ -175,7 +175,27 @@ static inline uint32_t oneway_idle_s(const struct oneway_table *table, uint64_t 
 	return oneway_idle_at(word, table->now_s);
 }
 // Timeout of an entry with this word. Reads the backend's line of `timeouts`.
-uint32_t oneway_timeout_s(uint64_t word, const struct oneway_timeouts *timeouts);
+static inline uint32_t oneway_timeout_s(uint64_t word, const struct oneway_timeouts *timeouts)
+{
+	// UDP_FIRST as UDP: a client that sends one datagram a minute is as good as any.
+	static const uint8_t flow_states[ONEWAY_STATE_MAX] = {
+		[ONEWAY_FREE] = FLOW_STATE_FREE,
+		[ONEWAY_EMBRYONIC] = FLOW_STATE_SYN_SENT,
+		[ONEWAY_ESTABLISHED] = FLOW_STATE_ESTABLISHED,
+		[ONEWAY_FIN] = FLOW_STATE_FIN_CLIENT,
+		[ONEWAY_CLOSED] = FLOW_STATE_CLOSED,
+		[ONEWAY_UDP_FIRST] = FLOW_STATE_UDP_TWOWAY,
+		[ONEWAY_UDP] = FLOW_STATE_UDP_TWOWAY,
+		[ONEWAY_AFFINITY] = FLOW_STATE_FREE, // not of a policy
+	};
+	uint32_t id = oneway_backend_id(word), state = oneway_state(word);
+	const struct oneway_backend *backend =
+		id < timeouts->n_backends ? &timeouts->backends[id] : &timeouts->fallback;
+	uint32_t s = state == ONEWAY_AFFINITY
+			     ? backend->affinity_s
+			     : timeouts->policies[backend->policy].idle_s[flow_states[state]];
+	return s < FLOW_IDLE_MAX_S ? s : FLOW_IDLE_MAX_S;
+}
 static inline bool oneway_is_expired(
 	const struct oneway_table *table, uint64_t word, const struct oneway_timeouts *timeouts)
 {
@@ -201,12 +221,21 @@ static inline void oneway_advance(struct oneway_table *table, uint32_t now_s)
 		oneway_advance_slow(table, now_s);
 }
 
-// For callers that know hashes long before they look up or add.
+// For callers that know hashes long before they look up.
 static inline void oneway_prefetch(
 	const struct oneway_table *table, const struct flow_key *key, uint64_t hash)
 {
 	const struct oneway_family *f = &table->families[!address_is_v4(&key->peer)];
 	uint32_t line = f->first_line + (uint32_t)((hash >> 32) * f->n_lines >> 32);
+	flow_prefetch_line((const char *)table->lines + line * 64ull);
+}
+// For callers with several flows to add, in a loop before the one that does it: the line that oneway_add reads when the
+// first one, which the look-up has fetched, is full. Measured (1M flows, 75 % full): see sluice-bench oneway.
+static inline void oneway_prefetch_add(
+	const struct oneway_table *table, const struct flow_key *key, uint64_t hash)
+{
+	const struct oneway_family *f = &table->families[!address_is_v4(&key->peer)];
+	uint32_t line = f->first_line + (uint32_t)((hash & UINT32_MAX) * f->n_lines >> 32);
 	flow_prefetch_line((const char *)table->lines + line * 64ull);
 }
 static inline void oneway_prefetch_ref(const struct oneway_table *table, uint32_t ref)

@@ -16,28 +16,6 @@
 #include "oneway.h"
 #include "oneway_priv.h"
 
-uint32_t oneway_timeout_s(uint64_t word, const struct oneway_timeouts *timeouts)
-{
-	// UDP_FIRST as UDP: a client that sends one datagram a minute is as good as any.
-	static const uint8_t flow_states[ONEWAY_STATE_MAX] = {
-		[ONEWAY_FREE] = FLOW_STATE_FREE,
-		[ONEWAY_EMBRYONIC] = FLOW_STATE_SYN_SENT,
-		[ONEWAY_ESTABLISHED] = FLOW_STATE_ESTABLISHED,
-		[ONEWAY_FIN] = FLOW_STATE_FIN_CLIENT,
-		[ONEWAY_CLOSED] = FLOW_STATE_CLOSED,
-		[ONEWAY_UDP_FIRST] = FLOW_STATE_UDP_TWOWAY,
-		[ONEWAY_UDP] = FLOW_STATE_UDP_TWOWAY,
-		[ONEWAY_AFFINITY] = FLOW_STATE_FREE, // not of a policy
-	};
-	uint32_t id = oneway_backend_id(word), state = oneway_state(word);
-	const struct oneway_backend *backend =
-		id < timeouts->n_backends ? &timeouts->backends[id] : &timeouts->fallback;
-	uint32_t s = state == ONEWAY_AFFINITY
-			     ? backend->affinity_s
-			     : timeouts->policies[backend->policy].idle_s[flow_states[state]];
-	return s < FLOW_IDLE_MAX_S ? s : FLOW_IDLE_MAX_S;
-}
-
 static void oneway_date_all(struct oneway_table *table, uint32_t now_s)
 {
 	for (uint32_t ref = 0; ref < oneway_n_positions(table); ref++) {
@@ -64,19 +42,39 @@ void oneway_advance_slow(struct oneway_table *table, uint32_t now_s)
 	__atomic_store_n(&table->header->now_s, now_s, __ATOMIC_RELAXED);
 }
 
-// Removes the entry if it is expired: its word, else 0, and its stamp is then in the unit that its timeout asks for.
-static uint64_t oneway_sweep_slot(struct oneway_table *table, uint32_t line, uint32_t slot,
-	const struct oneway_timeouts *timeouts)
+// Homes of expired entries that lay elsewhere: random lines, asked for now and written later.
+#define SWEEP_HOMES 32
+struct sweep_homes {
+	uint32_t n;
+	uint32_t lines[SWEEP_HOMES];
+};
+
+static void sweep_count_homes(struct oneway_table *table, struct sweep_homes *homes)
 {
-	uint64_t *at = &oneway_words(table, line)[slot];
+	for (uint32_t i = 0; i < homes->n; i++)
+		oneway_count_returned(table, homes->lines[i]);
+	homes->n = 0;
+}
+
+// Removes the entry if it is expired: its word, else 0, and its stamp is then in the unit that its timeout asks for.
+static uint64_t sweep_slot(struct oneway_table *table, uint32_t ref,
+	const struct oneway_timeouts *timeouts, struct sweep_homes *homes)
+{
+	uint64_t *at = oneway_word_at(table, ref);
 	uint32_t idle_s = oneway_idle_s(table, *at);
 	uint32_t timeout_s = oneway_timeout_s(*at, timeouts);
-	if (idle_s > timeout_s)
-		return oneway_take(table, line, slot);
 	bool coarse = oneway_must_be_coarse(timeout_s);
-	if (coarse != ((*at & ONEWAY_COARSE) != 0)) // its timeout was changed
-		oneway_store(at, oneway_dated(*at, idle_s, coarse, table->now_s));
-	return 0;
+	if (idle_s <= timeout_s) {
+		if (coarse != ((*at & ONEWAY_COARSE) != 0)) // its timeout was changed
+			oneway_store(at, oneway_dated(*at, idle_s, coarse, table->now_s));
+		return 0;
+	}
+	if (homes->n == SWEEP_HOMES)
+		sweep_count_homes(table, homes);
+	uint64_t word = oneway_take(table, ref >> 2, ref & 3, &homes->lines[homes->n]);
+	if (homes->lines[homes->n] != UINT32_MAX)
+		flow_prefetch_line(oneway_line4(table, homes->lines[homes->n++]));
+	return word;
 }
 
 uint32_t oneway_sweep(struct oneway_table *table, const struct oneway_timeouts *timeouts,
@@ -84,6 +82,7 @@ uint32_t oneway_sweep(struct oneway_table *table, const struct oneway_timeouts *
 {
 	uint32_t n_left = table->n_lines - table->sweep_next, n_out = 0;
 	uint32_t end = table->sweep_next + (max_lines < n_left ? max_lines : n_left);
+	struct sweep_homes homes = { .n = 0 };
 	if (table->sweep_next == 0)
 		table->pass_s = table->now_s;
 	for (uint32_t line = table->sweep_next; line < end; line++) {
@@ -91,11 +90,12 @@ uint32_t oneway_sweep(struct oneway_table *table, const struct oneway_timeouts *
 		for (uint32_t s = 0; s < n_slots; s++) {
 			if (oneway_is_free(oneway_words(table, line)[s]))
 				continue;
-			uint64_t word = oneway_sweep_slot(table, line, s, timeouts);
+			uint64_t word = sweep_slot(table, oneway_ref(line, s), timeouts, &homes);
 			out_words[n_out] = word;
 			n_out += word != 0;
 		}
 	}
+	sweep_count_homes(table, &homes);
 	table->sweep_next = end;
 	if (end == table->n_lines) {
 		table->sweep_next = 0;

@@ -33,8 +33,9 @@
 #define ONEWAY_MAGIC  0x5779617765636c73ull // "slcewayW"
 #define ONEWAY_FORMAT 1u
 
-#define ONEWAY_COUNT_BIT  (1ull << 44)
-#define ONEWAY_FILTER_BIT (1ull << 45)
+#define ONEWAY_COUNT_BIT    (1ull << 44)
+#define ONEWAY_FILTER_SHIFT 45
+#define ONEWAY_FILTER_BIT   (1ull << ONEWAY_FILTER_SHIFT)
 // Ages that coarse stamps are capped at when they are dated: beyond any timeout.
 #define ONEWAY_AGE_MAX_S (FLOW_IDLE_MAX_S + 64)
 
@@ -115,23 +116,25 @@ static inline uint32_t oneway_class(uint64_t hash)
 
 // ---------------------------------------------------------------- keys
 
-// 1 TCP, 2 UDP, 3 SCTP, 0 any other.
-static inline uint64_t oneway_protocol_code(uint8_t protocol)
-{
-	uint32_t tcp = protocol == NET_PROTO_TCP, udp = protocol == NET_PROTO_UDP,
-		 sctp = protocol == NET_PROTO_SCTP;
-	return (tcp | sctp) | (udp | sctp) << 1;
-}
+// 1 TCP, 2 UDP, 3 SCTP; any other: more than a word can have.
+#define ONEWAY_PROTOCOL_FOREIGN (1u << 20)
+static const uint32_t oneway_protocol_codes[256] = {
+	[0 ... NET_PROTO_TCP - 1] = ONEWAY_PROTOCOL_FOREIGN,
+	[NET_PROTO_TCP] = 1,
+	[NET_PROTO_TCP + 1 ... NET_PROTO_UDP - 1] = ONEWAY_PROTOCOL_FOREIGN,
+	[NET_PROTO_UDP] = 2,
+	[NET_PROTO_UDP + 1 ... NET_PROTO_SCTP - 1] = ONEWAY_PROTOCOL_FOREIGN,
+	[NET_PROTO_SCTP] = 3,
+	[NET_PROTO_SCTP + 1 ... 255] = ONEWAY_PROTOCOL_FOREIGN,
+};
 static inline bool oneway_is_free(uint64_t word)
 {
 	return (word & ONEWAY_PROTOCOL_MASK) == 0;
 }
-// Upper bits that the word of this key has: slot and protocol. No word has those of a foreign protocol.
+// Upper bits that the word of this key has: slot and protocol.
 static inline uint64_t oneway_wanted(const struct flow_key *key)
 {
-	uint64_t code = oneway_protocol_code(key->protocol);
-	uint64_t wanted = (uint64_t)key->own_slot << 2 | code;
-	return code != 0 ? wanted : UINT64_MAX;
+	return (uint64_t)key->own_slot << 2 | oneway_protocol_codes[key->protocol];
 }
 static inline uint32_t oneway_ports(const struct flow_key *key)
 {
@@ -139,9 +142,13 @@ static inline uint32_t oneway_ports(const struct flow_key *key)
 	memcpy(&ports, &key->peer_port, sizeof(ports));
 	return ports;
 }
+// IPv4 client and both ports as they lie side by side in the key: one load.
 static inline uint64_t oneway_key4(const struct flow_key *key)
 {
-	return (uint64_t)address_v4(&key->peer) << 32 | oneway_ports(key);
+	uint64_t key4;
+	_Static_assert(offsetof(struct flow_key, peer_port) == 16, "right after the address");
+	memcpy(&key4, (const char *)key + 12, sizeof(key4));
+	return key4;
 }
 
 // The key of an entry that is not free.
@@ -151,17 +158,19 @@ static inline struct flow_key oneway_key_at(
 	static const uint8_t protocols[4] = { 0, NET_PROTO_TCP, NET_PROTO_UDP, NET_PROTO_SCTP };
 	uint64_t word = oneway_words(table, line)[slot];
 	struct address client;
-	uint32_t ports;
+	struct {
+		rte_be32_t client;
+		rte_be16_t ports[2];
+	} key4;
 	if (oneway_line_is6(table, line)) {
 		client = oneway_line6(table, line)->clients[slot];
-		ports = oneway_line6(table, line)->ports[slot];
+		memcpy(key4.ports, &oneway_line6(table, line)->ports[slot], sizeof(key4.ports));
 	} else {
-		client = address_from_v4((rte_be32_t)(oneway_line4(table, line)->keys[slot] >> 32));
-		ports = (uint32_t)oneway_line4(table, line)->keys[slot];
+		memcpy(&key4, &oneway_line4(table, line)->keys[slot], sizeof(key4));
+		client = address_from_v4(key4.client);
 	}
-	rte_be16_t two[2];
-	memcpy(two, &ports, sizeof(two));
-	return flow_key_make(&client, two[0], two[1], (uint16_t)(word >> ONEWAY_SLOT_SHIFT),
+	return flow_key_make(&client, key4.ports[0], key4.ports[1],
+		(uint16_t)(word >> ONEWAY_SLOT_SHIFT),
 		protocols[word >> ONEWAY_PROTOCOL_SHIFT & 3]);
 }
 
@@ -210,7 +219,11 @@ static inline uint32_t oneway_free_slot(const struct oneway_table *table, uint32
 }
 static inline bool oneway_has_room(const struct oneway_table *table, uint32_t line)
 {
-	return oneway_free_slot(table, line) < 4;
+	const uint64_t *words = oneway_words(table, line);
+	bool room = oneway_is_free(words[0]) | oneway_is_free(words[1]);
+	if (!oneway_line_is6(table, line))
+		room |= oneway_is_free(words[2]) | oneway_is_free(words[3]);
+	return room;
 }
 
 // ---------------------------------------------------------------- words
@@ -246,8 +259,11 @@ static inline uint64_t oneway_date_anew(
 	return oneway_dated(word, age_s, was_coarse || age_s > ONEWAY_FINE_MAX_S, now_s);
 }
 
-// Empties a slot and takes its key off the count of its home, if it was displaced. Returns the word that it had.
-uint64_t oneway_take(struct oneway_table *table, uint32_t line, uint32_t slot);
+// Empties a slot. Returns the word that it had; *out_displaced_from: the entry's home when it lay elsewhere, else
+// UINT32_MAX. The caller owes that home a call of oneway_count_returned.
+uint64_t oneway_take(
+	struct oneway_table *table, uint32_t line, uint32_t slot, uint32_t *out_displaced_from);
+void oneway_count_returned(struct oneway_table *table, uint32_t home);
 // Moves a displaced entry to its home if there is room. Returns where it lies then.
 uint32_t oneway_bring_home(
 	struct oneway_table *table, uint32_t ref, uint32_t home, const struct flow_key *key);
