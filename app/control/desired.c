@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Changes of the desired state, each whole or not at all: check, store, compile and publish, keep on disk.
 //
-// What a snapshot cannot hold is refused before it is stored (control_check_service), so that a change that only waits
+// What a snapshot cannot hold is refused before it is stored (control_check_service, check_slots), so that a change that only waits
 // for its turn cannot be one that will not compile. When the compile fails all the same (memory), a change that was
 // published at once is taken back out of the store; a later one stays stored, is noted and tried again (publish.c).
 #include "control_priv.h"
@@ -44,35 +44,63 @@ static bool policy_fits(const struct control *c, const struct service *service)
 	return false;
 }
 
-// Slots of own addresses that a service would need anew: its VIPs, and its backends where they are dnat.
-static uint32_t slots_needed(const struct control *c, const struct service *service)
+// Addresses of a service that have no slot yet: its VIPs, and its backends where they are dnat. Written to out unless that is
+// NULL.
+static uint32_t new_addresses(
+	const struct control *c, const struct service *service, struct address *out)
 {
-	uint32_t n = 0;
-	for (uint32_t i = 0; i < service->n_addresses; i++)
-		n += !snapshot_registry_has_slot(c->registry, &service->addresses[i]);
-	if (service->mode != SERVICE_MODE_DNAT)
-		return n;
-	for (uint32_t i = 0; i < service->n_backends; i++)
-		n += !snapshot_registry_has_slot(c->registry, &service->backends[i].address);
+	uint32_t n_backends = service->mode == SERVICE_MODE_DNAT ? service->n_backends : 0, n = 0;
+	for (uint32_t i = 0; i < service->n_addresses + n_backends; i++) {
+		const struct address *a =
+			i < service->n_addresses
+				? &service->addresses[i]
+				: &service->backends[i - service->n_addresses].address;
+		if (snapshot_registry_has_slot(c->registry, a))
+			continue;
+		if (out != NULL)
+			out[n] = *a;
+		n++;
+	}
 	return n;
 }
 
-static int check_slots(const struct control *c, const struct service *service, struct error *err)
+static int compare_addresses(const void *a, const void *b)
 {
-	uint32_t n = slots_needed(c, service), n_free = snapshot_registry_free_slots(c->registry);
-	if (n <= n_free)
+	return address_compare(a, b);
+}
+
+// Do services that come together find slots? Counted once for each address, and only when a rough count says that it is close.
+static int check_slots(
+	const struct control *c, struct service *const *services, uint32_t n, struct error *err)
+{
+	uint64_t n_new = 0;
+	uint32_t n_free = snapshot_registry_free_slots(c->registry), n_found = 0, n_distinct = 0;
+	for (uint32_t i = 0; i < n; i++)
+		n_new += new_addresses(c, services[i], NULL);
+	if (n_new <= n_free)
 		return 0;
-	return error_add(err, EINVAL, "/spec/addresses",
+	struct address *found = calloc(n_new, sizeof(*found));
+	if (found == NULL)
+		return error_add(err, ENOMEM, "", "out of memory");
+	for (uint32_t i = 0; i < n; i++)
+		n_found += new_addresses(c, services[i], found + n_found);
+	qsort(found, n_found, sizeof(*found), compare_addresses);
+	for (uint32_t i = 0; i < n_found; i++)
+		n_distinct += i == 0 || !address_equal(&found[i], &found[i - 1]);
+	free(found);
+	if (n_distinct <= n_free)
+		return 0;
+	return error_add(err, EINVAL, n == 1 ? "/spec/addresses" : "addresses",
 		"%u more addresses than are known already (VIPs, and backends in mode dnat); "
 		"allowed: "
 		"%u (of %u VIPs, SNAT addresses and dnat backends in all, one that is gone counts "
 		"until its flows are gone)",
-		n, n_free, SNAPSHOT_SLOTS_MAX);
+		n_distinct, n_free, SNAPSHOT_SLOTS_MAX);
 }
 
 int control_check_service(const struct control *c, const struct service *service, struct error *err)
 {
-	int rc = check_slots(c, service, err);
+	int rc = 0;
 	for (uint32_t i = 0; i < service->n_addresses; i++) {
 		for (uint32_t k = 0; k < c->config.n_snat; k++) {
 			char path[48], text[ADDRESS_TEXT_LEN];
@@ -117,6 +145,9 @@ int control_put_service(
 	struct control *c, const struct service *service, bool *out_changed, struct error *err)
 {
 	int rc = control_check_service(c, service, err);
+	if (rc == 0)
+		rc = check_slots(
+			c, (struct service *[]){ (struct service *)(uintptr_t)service }, 1, err);
 	if (rc != 0)
 		return rc;
 	const struct service *before =
@@ -195,7 +226,7 @@ static struct service **clone_owner(
 static int check_all(
 	const struct control *c, struct service *const *services, uint32_t n, struct error *err)
 {
-	int rc = 0;
+	int rc = check_slots(c, services, n, err);
 	for (uint32_t i = 0; i < n; i++) {
 		struct error found = { 0 };
 		char label[2 * SERVICE_NAME_MAX];

@@ -433,28 +433,39 @@ static void test_removed_backend_drains(void **state)
 	service_destroy(s);
 }
 
+// 65,535 addresses, each counted once: two are left here.
 static void test_slots_are_counted(void **state)
 {
 	struct error err = { 0 };
 	char line[512], text[32];
-	struct service *s = service_of("a", "203.0.113.1", 1);
-	put("b", "203.0.113.2", 0);
-	for (uint32_t i = 0; i < SNAPSHOT_SLOTS_MAX; i++) {
+	struct service *set[2] = { service_of("a", "203.0.113.1", 1),
+		service_of("b", "203.0.113.2", 1) };
+	for (uint32_t i = 0; snapshot_registry_free_slots(control->registry) > 2; i++) {
 		snprintf(text, sizeof(text), "10.%u.%u.%u", 10 + i / 40000, i % 40000 / 200,
 			i % 200);
 		struct address a = address_of(text);
 		uint16_t slot;
-		if (snapshot_registry_free_slots(control->registry) > 1)
-			assert_int_equal(snapshot_registry_slot(control->registry, &a, &slot), 0);
+		assert_int_equal(snapshot_registry_slot(control->registry, &a, &slot), 0);
 	}
-	s->mode = SERVICE_MODE_DNAT; // one VIP, one backend
-	assert_int_equal(control_check_service(control, s, &err), -EINVAL);
-	assert_non_null(strstr(error_first(&err, line, sizeof(line)),
-		"/spec/addresses: 2 more addresses than are known already"));
+	set[0]->mode = set[1]->mode = SERVICE_MODE_DNAT; // two VIPs and one backend
+	assert_int_equal(
+		control_replace_owner(control, SERVICE_OWNER_FILE, set, 2, NULL, &err), -EINVAL);
+	assert_string_equal(err.items[0].path, "addresses");
+	assert_non_null(strstr(
+		error_first(&err, line, sizeof(line)), "3 more addresses than are known already"));
 	error_fini(&err);
-	s->mode = SERVICE_MODE_FULLNAT;
-	assert_int_equal(control_check_service(control, s, &err), 0);
-	service_destroy(s);
+	*service_add_address(set[0]) = address_of("203.0.113.2");
+	assert_int_equal(control_put_service(control, set[0], NULL, &err), -EINVAL);
+	assert_string_equal(err.items[0].path, "/spec/addresses");
+	error_fini(&err);
+	set[0]->n_addresses = 1;
+	set[1]->addresses[0] = set[0]->addresses[0]; // the same VIP, another port
+	set[1]->listeners[0].port = set[1]->listeners[0].port_max = 81;
+	assert_int_equal(control_replace_owner(control, SERVICE_OWNER_FILE, set, 2, NULL, &err), 0);
+	assert_int_equal(snapshot_registry_free_slots(control->registry), 0);
+	assert_int_equal(count_eligible("203.0.113.1"), 1);
+	service_destroy(set[0]);
+	service_destroy(set[1]);
 }
 
 static void test_state_survives_restart(void **state)
