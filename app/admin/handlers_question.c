@@ -10,15 +10,35 @@
 #define FLOW_ROUNDS_MAX 16 // questions to control for one page
 
 // ---------------------------------------------------------------- flows
+// The endpoint that a flow goes to, and what that one sees as its peer. In dnat the second key of a record is the other way
+// about (flow.h); in one-way modes there is none, and the backend sees the client.
+struct flow_ends {
+	struct address backend, source;
+	rte_be16_t backend_port, source_port;
+};
+
+static void flow_ends(struct control *control, const struct flow_record *rec, struct flow_ends *out)
+{
+	struct address own = { 0 };
+	control_own_address(control, rec->snat_slot, &own);
+	*out = (struct flow_ends){ rec->backend, own, rec->backend_port, rec->snat_port };
+	if (rec->flags & FLOW_FLAG_DNAT)
+		*out = (struct flow_ends){ own, rec->client, rec->snat_port, rec->client_port };
+	else if (rec->snat_slot == SNAPSHOT_SLOT_NONE)
+		*out = (struct flow_ends){ rec->backend, rec->client, rec->backend_port,
+			rec->client_port };
+}
+
 static json_t *flow_json(struct control *control, const struct control_flow *f)
 {
 	const struct flow_record *rec = &f->record;
-	struct address vip = { 0 }, source = { 0 }, backend;
+	struct address vip = { 0 }, backend;
+	struct flow_ends ends;
 	const char *service = NULL;
 	uint16_t port;
 	char idle[32];
 	control_own_address(control, rec->vip_slot, &vip);
-	control_own_address(control, rec->snat_slot, &source);
+	flow_ends(control, rec, &ends);
 	if (!control_backend_name(control, rec->backend_id, &service, &backend, &port))
 		service = NULL;
 	clock_format_duration(f->idle_s * CLOCK_S, idle, sizeof(idle));
@@ -26,9 +46,9 @@ static json_t *flow_json(struct control *control, const struct control_flow *f)
 		"protocol", service_protocol_name(rec->protocol), "client",
 		json_address(&rec->client), "clientPort", rte_be_to_cpu_16(rec->client_port), "vip",
 		json_address(&vip), "vipPort", rte_be_to_cpu_16(rec->vip_port), "service",
-		service ? service : "", "backend", json_address(&rec->backend), "backendPort",
-		rte_be_to_cpu_16(rec->backend_port), "source", json_address(&source), "sourcePort",
-		rte_be_to_cpu_16(rec->snat_port), "state",
+		service ? service : "", "backend", json_address(&ends.backend), "backendPort",
+		rte_be_to_cpu_16(ends.backend_port), "source", json_address(&ends.source),
+		"sourcePort", rte_be_to_cpu_16(ends.source_port), "state",
 		flow_state_name((enum flow_state)rec->state), "idle", idle, "worker",
 		(int)f->worker_idx);
 }
@@ -46,8 +66,10 @@ static bool flow_wanted(
 {
 	const char *service = NULL;
 	struct address backend;
+	struct flow_ends ends;
 	uint16_t port;
-	if (wait->by_backend && !address_equal(&wait->backend, &f->record.backend))
+	flow_ends(control, &f->record, &ends);
+	if (wait->by_backend && !address_equal(&wait->backend, &ends.backend))
 		return false;
 	if (!wait->by_service)
 		return true;

@@ -129,7 +129,8 @@ static const struct admin_field listener[] = {
 		.type = ADMIN_INTEGER,
 		.min = 1,
 		.max = 65535,
-		.help = "last port of a range; default: port" },
+		.help = "last port of a range (1..65535: any port), whose packets keep their port; "
+			"default: port" },
 	END,
 };
 static const struct admin_field affinity[] = {
@@ -175,13 +176,15 @@ static const struct admin_field conditions[] = {
 	END,
 };
 static const struct admin_field backend_spec[] = {
-	ADDRESS("address", "of the family of a service address"),
+	ADDRESS("address", "of the family of a service address; fullnat, ipip and gue can cross"),
 	{ .name = "ports",
 		.type = ADMIN_NUMBERS,
 		.flags = REQ,
 		.min = 1,
 		.max = 65535,
-		.help = "port by listener name" },
+		.help = "port by listener name; the listener's own where it is a range, and in "
+			"modes "
+			"ipip, gue, l2dsr" },
 	{ .name = "weight",
 		.type = ADMIN_INTEGER,
 		.min = 0,
@@ -217,12 +220,12 @@ static const struct admin_field service_spec[] = {
 	{ .name = "clientAddress",
 		.type = ADMIN_STRING,
 		.allowed = client_addresses,
-		.help = "how a backend learns the client; default none" },
+		.help = "how a fullnat backend learns the client, on TCP listeners; default none" },
 	OBJECT("sessionAffinity", NUL, "SessionAffinity", "by client address; absent = none"),
 	{ .name = "sourceRanges",
 		.type = ADMIN_STRINGS,
 		.format = "prefix",
-		.max = 10000,
+		.max = SERVICE_SOURCES_MAX,
 		.help = "clients that may come; empty = everybody" },
 	OBJECT("healthCheck", 0, "HealthCheck", "default: configuration"),
 	OBJECT("idleTimeout", 0, "IdleTimeout", "default: configuration"),
@@ -411,7 +414,7 @@ static const struct admin_field flow[] = {
 	TEXT("service", "namespace/name, empty when gone"),
 	ADDRESS("backend", "its address"),
 	PORT("backendPort", "its port"),
-	ADDRESS("source", "our address towards the backend"),
+	ADDRESS("source", "what the backend sees: our address in mode fullnat, else the client's"),
 	PORT("sourcePort", "our port towards the backend"),
 	TEXT("state", "of the flow"),
 	{ .name = "idle",

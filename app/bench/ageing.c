@@ -67,7 +67,8 @@ int bench_ageing(const struct bench_options *options)
 {
 	struct bench_scene s;
 	struct bench_rounds *rounds = calloc(1, sizeof(*rounds));
-	bench_scene_start(&s, false, AGEING_FLOWS, AGEING_FLOWS);
+	bench_scene_start(&s,
+		&(struct bench_scene_shape){ .n_flows = AGEING_FLOWS, .capacity = AGEING_FLOWS });
 	struct bench_contender contender = { ageing_scan, &s };
 	bench_run(&contender, 1, options->n_rounds, rounds);
 	double scan_ns = bench_median(rounds, 0), p99_ns;

@@ -21,10 +21,13 @@ static const struct {
 } benches[] = {
 	{ "table", bench_table, "flow table beside rte_hash: G1 to G5" },
 	{ "oneway", bench_oneway, "table of one-way modes beside rte_hash: G1 to G5" },
-	{ "pipeline", bench_pipeline, "fullnat, both directions, without port I/O: G7, G8" },
+	{ "pipeline", bench_pipeline, "every mode and family, without port I/O: G6, G7, G8" },
+	{ "flows", bench_flows, "new flows and whole connections: G11, G12" },
+	{ "scale", bench_scale, "many services and backends: G16" },
+	{ "flood", bench_flood, "good packets under a SYN flood: G19" },
 	{ "snat", bench_snat, "source ports" },
 	{ "ageing", bench_ageing, "expiry of flows: G13" },
-	{ "maglev", bench_maglev, "building a Maglev table: G14" },
+	{ "maglev", bench_maglev, "building Maglev tables, their bytes: G14, G15" },
 };
 #define N_BENCHES ARRAY_SIZE(benches)
 
@@ -147,9 +150,9 @@ static void print_conditions(const struct bench_options *options, const char *va
 	FILE *out = options->json ? stderr : stdout;
 	fprintf(out,
 		"# %s, processor %d at %.2f GHz, tables in %s pages, look-up %s, %u rounds, "
-		"one thread, no port I/O\n",
+		"one thread, no port I/O, peer %s\n",
 		rte_version(), last_cpu(), bench_clock_ghz(), bench_heap_pages(), variant,
-		options->n_rounds);
+		options->n_rounds, bench_hash_library());
 	fflush(out);
 }
 
@@ -176,9 +179,11 @@ int main(int argc, char **argv)
 	for (uint32_t i = 0; i < N_BENCHES && rc == 0; i++)
 		if (r.wanted[i])
 			rc = benches[i].run(&r.options);
-	fprintf(stderr, "# %.3f %% of bursts left out (interrupted), %lu rounds repeated (steal)\n",
+	fprintf(stderr,
+		"# %.3f %% of bursts left out (interrupted), %lu rounds repeated (steal), %u lines "
+		"not measured\n",
 		100.0 * (double)bench_n_gaps / (double)(bench_n_bursts ? bench_n_bursts : 1),
-		(unsigned long)bench_n_repeated);
+		(unsigned long)bench_n_repeated, bench_n_skipped);
 	rte_eal_cleanup();
 	return rc == 0 ? 0 : 1;
 }

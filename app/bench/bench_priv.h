@@ -44,6 +44,10 @@ struct bench_line {
 };
 bool bench_wants_size(const struct bench_options *options, const char *size);
 void bench_report(const struct bench_options *options, const struct bench_line *line);
+// A line without a figure, and the reason on stderr; counted.
+void bench_skip(const struct bench_options *options, const char *bench, const char *goal,
+	const char *name, const char *reason);
+extern uint32_t bench_n_skipped;
 
 // ---------------------------------------------------------------- time
 struct bench_timer {
@@ -136,14 +140,22 @@ void bench_release(void *mem);
 struct bench_hash;
 struct bench_hash *bench_hash_create(uint32_t n_flows);
 void bench_hash_destroy(struct bench_hash *h);
+const char *bench_hash_library(
+	void); // the file that it comes from: packaged, or built for this machine
 double bench_hash_hit(struct bench_hash *h, uint32_t bulk);  // sample: look-ups of present keys
 double bench_hash_miss(struct bench_hash *h, uint32_t bulk); // of absent ones
 double bench_hash_churn(struct bench_hash *h); // sample: delete a random key and add a new one
 double bench_hash_hit32(void *h);              // bulk 32: the unit of the gates, "h"
+double bench_hash_churn32(void *h);            // the other unit, "c"
+// 2^20 places, 75 % full: "c" at 1M flows. A fuller one takes much longer.
+#define BENCH_HASH_CHURN_FLOWS (3u << 18)
 
 int bench_table(const struct bench_options *options);
 int bench_oneway(const struct bench_options *options);
 int bench_pipeline(const struct bench_options *options);
 int bench_maglev(const struct bench_options *options);
+int bench_flows(const struct bench_options *options);
+int bench_scale(const struct bench_options *options);
+int bench_flood(const struct bench_options *options);
 int bench_snat(const struct bench_options *options);
 int bench_ageing(const struct bench_options *options);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <dlfcn.h>
 #include <rte_hash.h>
 
 #define HASH_SAMPLE_BURSTS 2048
@@ -154,4 +155,15 @@ double bench_hash_churn(struct bench_hash *h)
 	if (failed)
 		fprintf(stderr, "sluice-bench: rte_hash refused a key\n");
 	return bench_ns_per_op(&t);
+}
+
+double bench_hash_churn32(void *h)
+{
+	return bench_hash_churn(h);
+}
+
+const char *bench_hash_library(void)
+{
+	Dl_info where;
+	return dladdr((void *)(uintptr_t)rte_hash_create, &where) != 0 ? where.dli_fname : "?";
 }

@@ -17,6 +17,7 @@ uint64_t bench_gap_ticks;
 uint64_t bench_n_bursts;
 uint64_t bench_n_gaps;
 uint64_t bench_n_repeated;
+uint32_t bench_n_skipped;
 
 // ---------------------------------------------------------------- time
 
@@ -195,6 +196,23 @@ void bench_report(const struct bench_options *options, const struct bench_line *
 	else
 		print_text(line);
 	fflush(stdout);
+}
+
+void bench_skip(const struct bench_options *options, const char *bench, const char *goal,
+	const char *name, const char *reason)
+{
+	struct bench_line line = { .bench = bench,
+		.goal = goal,
+		.name = name,
+		.value = NAN,
+		.unit = "-",
+		.peer_value = NAN,
+		.multiple = NAN,
+		.gate = NAN,
+		.limit_value = NAN };
+	bench_n_skipped++;
+	fprintf(stderr, "# not measured: %s %s %s: %s\n", bench, goal ? goal : "-", name, reason);
+	bench_report(options, &line);
 }
 
 // ---------------------------------------------------------------- heap

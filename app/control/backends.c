@@ -147,10 +147,72 @@ static void fill_published(
 		out->flows = out->counters.flows_created - out->counters.flows_ended;
 }
 
+// ---------------------------------------------------------------- ways to a backend
+// By family of the VIPs, [0] IPv4, [1] IPv6: are there any, and do they take backends of the other one?
+struct service_ways {
+	const struct service *service;
+	bool has_vip[2];
+	bool crosses[2];
+};
+
+static void ways_of(const struct service *s, struct service_ways *out)
+{
+	*out = (struct service_ways){ .service = s };
+	for (uint32_t i = 0; i < s->n_addresses; i++)
+		out->has_vip[!address_is_v4(&s->addresses[i])] = true;
+	for (int v6 = 0; v6 < 2; v6++)
+		out->crosses[v6] = out->has_vip[v6] && snapshot_family_crosses(s, !v6);
+}
+
+static bool has_snat(const struct control *c, bool v6)
+{
+	for (uint32_t i = 0; i < c->config.n_snat; i++) {
+		if (!address_is_v4(&c->config.snat[i]) == v6)
+			return true;
+	}
+	return false;
+}
+
+static bool is_own(const struct control *c, const struct address *address)
+{
+	uint8_t kind;
+	return c->published != NULL &&
+	       snapshot_find_own(c->published, address, &kind) != SNAPSHOT_SLOT_NONE &&
+	       kind != SNAPSHOT_OWN_BACKEND;
+}
+
+// What keeps flows from a backend, however well it is, or how they get there when that is not plain. NULL: nothing to say.
+static const char *say_way(
+	const struct control *c, const struct service_ways *ways, const struct address *address)
+{
+	static const char *const crossing[2] = {
+		"takes flows of IPv6 VIPs, since the service has no IPv6 backend",
+		"takes flows of IPv4 VIPs, since the service has no IPv4 backend"
+	};
+	enum service_mode mode = ways->service->mode;
+	bool v6 = !address_is_v4(address);
+	bool needs_snat = mode != SERVICE_MODE_DNAT && mode != SERVICE_MODE_L2DSR;
+	if (is_own(c, address))
+		return "no flows: it is a VIP or SNAT address of sluice itself";
+	if (!ways->has_vip[v6] && !ways->crosses[!v6]) {
+		if (mode == SERVICE_MODE_DNAT || mode == SERVICE_MODE_L2DSR)
+			return "no flows: no VIP of its family, and this mode cannot change it";
+		return "no flows: no VIP of its family, and the VIPs have backends of theirs";
+	}
+	if (mode == SERVICE_MODE_L2DSR && !control_is_on_link((void *)(uintptr_t)c, address))
+		return "no flows: it is on no link of sluice, and mode l2dsr cannot go through a "
+		       "router";
+	if (needs_snat && !has_snat(c, v6))
+		return v6 ? "no way there: snat.addresses has no IPv6 address"
+			  : "no way there: snat.addresses has no IPv4 address";
+	return ways->crosses[!v6] ? crossing[v6] : NULL;
+}
+
 struct status_visit {
 	struct control *c;
 	bool (*fn)(void *arg, const struct control_backend_status *status);
 	void *arg;
+	struct service_ways ways; // of the service being visited
 };
 
 static bool visit_status(void *arg, const struct service *s, const struct service_listener *l,
@@ -170,7 +232,11 @@ static bool visit_status(void *arg, const struct service *s, const struct servic
 		service_store_find_overlay(v->c->store, s->namespace, s->name, &b->address, port);
 	struct health_verdict verdict = decide(v->c, s, l, b, port, &probe);
 	status.state = verdict.state;
-	snprintf(status.reason, sizeof(status.reason), "%s", verdict.reason);
+	if (v->ways.service != s)
+		ways_of(s, &v->ways);
+	const char *way = say_way(v->c, &v->ways, &b->address);
+	snprintf(status.reason, sizeof(status.reason), "%s%s%s", verdict.reason, way ? "; " : "",
+		way ? way : "");
 	if (overlay != NULL && overlay->has_weight)
 		status.weight = overlay->weight;
 	fill_verdicts(&status, b, probe, overlay);
@@ -181,7 +247,7 @@ static bool visit_status(void *arg, const struct service *s, const struct servic
 void control_each_backend(struct control *c, const struct service *service,
 	bool (*fn)(void *arg, const struct control_backend_status *status), void *arg)
 {
-	struct status_visit v = { c, fn, arg };
+	struct status_visit v = { .c = c, .fn = fn, .arg = arg };
 	if (service != NULL) {
 		visit_backends(service, visit_status, &v);
 		return;

@@ -227,7 +227,8 @@ void control_note_probe(
 int control_hops_init(struct control *c);
 void control_hops_end(struct control *c);
 void control_hops_reconcile(struct control *c); // gateways and on-link backends have entries
-struct nexthop_fib *control_hops_fib(struct control *c); // gives a new FIB
+bool control_is_on_link(void *arg, const struct address *address); // arg: struct control
+struct nexthop_fib *control_hops_fib(struct control *c);           // gives a new FIB
 void control_hops_wanted(struct control *c);
 void control_hops_tick(struct control *c);
 

@@ -189,6 +189,12 @@ static bool is_on_link(const struct control *c, const struct address *address, u
 	return true;
 }
 
+bool control_is_on_link(void *arg, const struct address *address)
+{
+	uint8_t port_idx;
+	return is_on_link(arg, address, &port_idx);
+}
+
 // ---------------------------------------------------------------- gateways and backends
 static void hop_need(
 	struct control *c, uint8_t port_idx, const struct address *address, uint8_t use)
@@ -260,6 +266,16 @@ static void rebuild_kernel_fib(struct control *c)
 	c->kernel_fib = fib;
 }
 
+// Do services depend on which backends are neighbours?
+static bool links_matter(const struct control *c)
+{
+	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
+		if (service_store_at(c->store, i)->mode == SERVICE_MODE_L2DSR)
+			return true;
+	}
+	return false;
+}
+
 void control_set_routes(struct control *c, const struct control_route *routes, uint32_t n)
 {
 	if (n == c->n_routes && (n == 0 || memcmp(routes, c->routes, n * sizeof(*routes)) == 0))
@@ -276,7 +292,7 @@ void control_set_routes(struct control *c, const struct control_route *routes, u
 	c->n_routes = n;
 	rebuild_kernel_fib(c);
 	control_hops_reconcile(c);
-	control_change_noted(c, CONTROL_WORK_FIB);
+	control_change_noted(c, CONTROL_WORK_FIB | (links_matter(c) ? CONTROL_WORK_BUILD : 0u));
 }
 
 // ---------------------------------------------------------------- FIB

@@ -340,7 +340,7 @@ static void decode_listener(
 	if (protocol != NULL &&
 		(!json_is_string(protocol) ||
 			service_protocol_parse(json_string_value(protocol), &l->protocol) != 0))
-		refuse_value(d, pointer, protocol, "is not one of TCP, UDP");
+		refuse_value(d, pointer, protocol, "is not one of TCP, UDP, SCTP");
 	if (member(value, at, "port", pointer) == NULL)
 		decode_refuse(d, pointer, "missing");
 	read_number(d, value, (const char *[2]){ at, "port" }, PORT_RANGE, &port);

@@ -83,11 +83,17 @@ static uint16_t named_port(const struct service_backend *b, const char *listener
 	return 0;
 }
 
-// A TCP question to the port of a UDP listener says something only where a TCP listener shares that port (DNS).
+static bool is_range(const struct service_listener *l)
+{
+	return l->port_max > l->port;
+}
+
+// A TCP question to the port of a UDP listener says something only where a TCP listener shares that port (DNS). No port of
+// a range speaks for it: which ones are open is the application's affair.
 static bool serves_tcp(const struct service *s, const struct service_backend *b, uint16_t port)
 {
 	for (uint32_t i = 0; i < s->n_listeners; i++) {
-		if (s->listeners[i].protocol == NET_PROTO_TCP &&
+		if (s->listeners[i].protocol == NET_PROTO_TCP && !is_range(&s->listeners[i]) &&
 			control_backend_port(b, &s->listeners[i]) == port)
 			return true;
 	}
@@ -109,7 +115,7 @@ static bool probe_target(const struct service *s, const struct service_listener 
 		other = port;
 		own_port = true;
 	}
-	if (own_port && l->protocol != NET_PROTO_TCP && !serves_tcp(s, b, port))
+	if (own_port && (l->protocol != NET_PROTO_TCP || is_range(l)) && !serves_tcp(s, b, port))
 		return false;
 	memset(out, 0, sizeof(*out));
 	out->address = b->address;

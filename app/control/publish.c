@@ -231,7 +231,7 @@ static int build(struct control *c, uint32_t work, struct control_fib *fib, stru
 		struct snapshot_input input = {
 			.store = c->store,
 			.registry = c->registry,
-			.health = { .probe = control_probe_verdict, .arg = c },
+			.health = { control_probe_verdict, control_is_on_link, c },
 			.snat = c->config.snat,
 			.n_snat = c->config.n_snat,
 			.fib = fib->fib,

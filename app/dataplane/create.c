@@ -71,6 +71,32 @@ static int make_flows(struct worker *w, const struct dataplane_config *config, s
 		FLOW_CAPACITY_MAX);
 }
 
+// Flows of one-way modes: a table as large, for each family.
+static int make_oneway(struct worker *w, const struct dataplane_config *config, struct error *err)
+{
+	struct oneway_capacity capacity = { config->flow_capacity, config->flow_capacity };
+	size_t size = oneway_size(capacity);
+	w->oneway_mem = device_alloc(w->dp->device, size, w->numa);
+	if (w->oneway_mem == NULL)
+		return refuse_memory("one-way flow table", size, w->idx, err);
+	int rc = oneway_init(&w->pipeline.oneway, w->oneway_mem, size, capacity, &config->flow_key);
+	return rc == 0 ? 0
+		       : error_add(err, -rc, "flows.capacity", "%u is not in 1..%u",
+				 config->flow_capacity, ONEWAY_CAPACITY_MAX);
+}
+
+static int make_fragments(
+	struct worker *w, const struct dataplane_config *config, struct error *err)
+{
+	size_t size = fragments_size(FRAGMENTS_DATAGRAMS);
+	w->fragments_mem = device_alloc(w->dp->device, size, w->numa);
+	if (w->fragments_mem == NULL)
+		return refuse_memory("fragments", size, w->idx, err);
+	int rc = fragments_init(w->fragments_mem, size, FRAGMENTS_DATAGRAMS, &config->flow_key,
+		&w->pipeline.fragments);
+	return rc == 0 ? 0 : error_add(err, -rc, "memory", "fragments cannot be laid out");
+}
+
 // The source ports of adopted flows are in use. A flow whose port is not this worker's (other addresses, other ports)
 // cannot go on and ends here.
 static void take_adopted_ports(struct worker *w)
@@ -83,10 +109,10 @@ static void take_adopted_ports(struct worker *w)
 		// a former worker's clock may have run ahead: a stamp to come would read as very old
 		if (r->state != FLOW_STATE_FREE && r->stamp_s > now_s)
 			r->stamp_s = now_s;
-		if (r->state == FLOW_STATE_FREE ||
+		if (r->state == FLOW_STATE_FREE || (r->flags & FLOW_FLAG_DNAT) ||
 			snat_take(w->pipeline.snat, r->snat_slot, r->snat_port, &r->backend,
 				r->backend_port, r->protocol) == 0) {
-			if (r->state != FLOW_STATE_FREE)
+			if (r->state != FLOW_STATE_FREE && !(r->flags & FLOW_FLAG_DNAT))
 				snat_name(w->pipeline.snat, i);
 			// they end here one day: begun here too, or the difference would be negative
 			if (r->backend_id < w->pipeline.n_backend_counters)
@@ -142,6 +168,10 @@ static int make_pipeline(struct worker *w, const struct dataplane_config *config
 	if (p->backend_counters == NULL)
 		return refuse_memory("backend counters", bytes, w->idx, err);
 	int rc = make_flows(w, config, err);
+	if (rc == 0)
+		rc = make_oneway(w, config, err);
+	if (rc == 0)
+		rc = make_fragments(w, config, err);
 	return rc ? rc : make_snat(w, config, err);
 }
 
@@ -200,7 +230,9 @@ uint64_t dataplane_worker_bytes(const struct dataplane_config *config)
 	alone.n_workers = 1; // the most that one worker can own
 	uint64_t n_counters =
 		config->n_backend_counters ? config->n_backend_counters : BACKEND_COUNTERS;
-	return flow_table_size(config->flow_capacity) + snat_size(&alone, 0) +
+	struct oneway_capacity oneway = { config->flow_capacity, config->flow_capacity };
+	return flow_table_size(config->flow_capacity) + oneway_size(oneway) +
+	       fragments_size(FRAGMENTS_DATAGRAMS) + snat_size(&alone, 0) +
 	       n_counters * sizeof(struct pipeline_backend_counters) + sizeof(struct worker) +
 	       (2ull << 20); // rings, rounding
 }
@@ -241,6 +273,8 @@ void worker_destroy(struct worker *w)
 		device_unmap(w->flow_mem, w->flow_mem_size);
 	else
 		device_free(w->pipeline.flows.header);
+	device_free(w->oneway_mem);
+	device_free(w->fragments_mem);
 	device_free(w->pipeline.snat);
 	device_free(w->pipeline.backend_counters);
 	struct rte_ring *rings[] = { w->inject, w->mailbox, w->replies, w->wanted };

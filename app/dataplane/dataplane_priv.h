@@ -173,7 +173,9 @@ struct worker {
 	uint16_t lcore;
 	uint16_t cpu;
 	int numa;
-	void *flow_mem; // mapped file, or NULL: from the device
+	void *flow_mem;
+	void *oneway_mem;
+	void *fragments_mem; // mapped file, or NULL: from the device
 	size_t flow_mem_size;
 	uint32_t n_asked; // letters out: in the mailbox, at work, or in replies
 	bool launched;
@@ -251,6 +253,8 @@ void punt_send(struct worker *w, struct burst *b, uint32_t i);
 
 // ---------------------------------------------------------------- housekeep.c [worker]
 void housekeep_turn(struct worker *w);
+// Frees fragments that waited for their first one longer than they may; now_ns UINT64_MAX: all.
+void give_up_fragments(struct worker *w, uint64_t now_ns);
 
 // ---------------------------------------------------------------- idle.c
 // Everything that calls the kernel for a worker, kept out of the files of the packet path.

@@ -8,8 +8,8 @@
 // field is in the line that every stage reads, and drivers set it anew on the next receive.
 static uint16_t travel_mark(const struct burst *b, uint32_t i)
 {
-	uint16_t hops = b->hops[i] < UINT8_MAX ? b->hops[i] + 1u : UINT8_MAX;
-	return (uint16_t)(hops << 8 | b->in_port[i]);
+	uint8_t hops = b->hops[i] < UINT8_MAX ? (uint8_t)(b->hops[i] + 1) : UINT8_MAX;
+	return pipeline_mark(b->in_port[i], hops);
 }
 
 static void move_packet(struct worker *w, const struct burst *b, uint32_t i, uint64_t *moved_to)
@@ -58,6 +58,8 @@ void dispatch_burst(struct worker *w, struct burst *b)
 		case PIPELINE_RESTEER:
 			move_packet(w, b, i, &moved_to);
 			break;
+		case PIPELINE_HELD:
+			break;
 		case PIPELINE_WAIT:
 			wait_hold(w, b, i);
 			break;
@@ -65,6 +67,8 @@ void dispatch_burst(struct worker *w, struct burst *b)
 	}
 	if (n_dropped > 0)
 		rte_pktmbuf_free_bulk(dropped, n_dropped);
+	if (unlikely(b->n_given_up > 0))
+		rte_pktmbuf_free_bulk(b->given_up, b->n_given_up);
 	for (; moved_to; moved_to &= moved_to - 1)
 		transmit_move(w, (uint16_t)__builtin_ctzll(moved_to));
 }

@@ -4,6 +4,16 @@
 // slice of 64 records (about 2 us at memory speed); in an idle turn as many as a sleep left due.
 #include "dataplane_priv.h"
 
+void give_up_fragments(struct worker *w, uint64_t now_ns)
+{
+	struct rte_mbuf *mbufs[BURST_MAX];
+	uint32_t n;
+	do {
+		n = pipeline_expire_held(&w->pipeline, now_ns, mbufs, BURST_MAX);
+		rte_pktmbuf_free_bulk(mbufs, n);
+	} while (n == BURST_MAX);
+}
+
 static void age_flows(struct worker *w)
 {
 	struct pipeline *p = &w->pipeline;
@@ -16,12 +26,18 @@ static void age_flows(struct worker *w)
 	}
 	for (uint64_t i = 0; i < n; i++)
 		pipeline_housekeep(p, w->sweep_records);
+	give_up_fragments(w, p->now_ns);
 	w->sweep_due_ns += n * w->sweep_slice_ns;
 	// What was missed for long is not caught up in one go.
 	if (late_ns > CLOCK_S)
 		w->sweep_due_ns = p->now_ns + w->sweep_slice_ns;
-	__atomic_store_n(&w->face.n_flows, p->flows.n_flows, __ATOMIC_RELAXED);
-	__atomic_store_n(&w->face.n_sweeps, p->flows.n_sweeps, __ATOMIC_RELAXED);
+	uint32_t n_flows = p->flows.n_flows + p->oneway.families[0].n_entries +
+			   p->oneway.families[1].n_entries;
+	// A number that no table holds any more is free when both have been swept.
+	uint64_t n_sweeps =
+		p->flows.n_sweeps < p->oneway.n_sweeps ? p->flows.n_sweeps : p->oneway.n_sweeps;
+	__atomic_store_n(&w->face.n_flows, n_flows, __ATOMIC_RELAXED);
+	__atomic_store_n(&w->face.n_sweeps, n_sweeps, __ATOMIC_RELAXED);
 }
 
 // ---------------------------------------------------------------- mail
@@ -66,7 +82,9 @@ static void end_flow(struct worker *w, uint32_t idx)
 	const struct flow_record *r = flow_record(&p->flows, idx);
 	if (r->backend_id < p->n_backend_counters)
 		worker_add(&p->backend_counters[r->backend_id].flows_ended, 1);
-	snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port, r->protocol);
+	if (!(r->flags & FLOW_FLAG_DNAT))
+		snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
+			r->protocol);
 	flow_remove(&p->flows, idx);
 	counters_add(&w->counters, COUNTER_FLOWS_EVICTED, 1);
 }

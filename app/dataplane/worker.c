@@ -66,11 +66,8 @@ static void receive_moved(struct worker *w, struct burst *b, struct rte_ring *ri
 	uint32_t n = rte_ring_sc_dequeue_burst(ring, at, RX_SHARE, NULL);
 	if (n == 0)
 		return;
-	for (uint32_t i = 0; i < n; i++) {
-		uint16_t mark = b->mbufs[b->n + i]->port;
-		b->in_port[b->n + i] = (uint8_t)mark;
-		b->hops[b->n + i] = (uint8_t)(mark >> 8);
-	}
+	for (uint32_t i = 0; i < n; i++)
+		pipeline_unmark(b, b->n + i);
 	counters_add(&w->counters, COUNTER_RESTEERED_IN, n);
 	b->n += n;
 }
@@ -82,6 +79,8 @@ static void receive(struct worker *w, struct burst *b)
 	uint32_t n_all = (uint32_t)w->n_sources + w->n_peers;
 	uint32_t turn = w->source_turn;
 	b->n = 0;
+	if (unlikely(w->pipeline.n_released > 0))
+		pipeline_take_released(&w->pipeline, b);
 	for (uint32_t asked = 0; asked < n_all && b->n + RX_SHARE <= BURST_MAX; asked++) {
 		if (turn < w->n_sources)
 			receive_port(w, b, &w->sources[turn]);
@@ -165,6 +164,7 @@ int worker_main(void *arg)
 	idle_enter(w);
 	while (likely(!__atomic_load_n(&w->dp->is_stopping, __ATOMIC_RELAXED)))
 		worker_turn(w);
+	give_up_fragments(w, UINT64_MAX);
 	idle_leave(w);
 	return 0;
 }

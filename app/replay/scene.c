@@ -116,6 +116,37 @@ static int scene_flows(struct replay_scene *scene, struct error *err)
 		       : error_add(err, -rc, "flows.capacity", "%u: %s", capacity, strerror(-rc));
 }
 
+// Flows of one-way modes, and counters of backends, which least connections goes by.
+static int scene_oneway(struct replay_scene *scene, struct error *err)
+{
+	struct pipeline *p = &scene->pipeline;
+	struct oneway_capacity capacity = { scene->setup->flow_capacity,
+		scene->setup->flow_capacity };
+	scene->oneway_bytes = oneway_size(capacity);
+	scene->oneway_memory = mmap(NULL, scene->oneway_bytes, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	scene->backend_counters = aligned_alloc(64, REPLAY_BACKENDS * sizeof(*p->backend_counters));
+	if (scene->oneway_memory == MAP_FAILED || scene->backend_counters == NULL) {
+		if (scene->oneway_memory == MAP_FAILED)
+			scene->oneway_memory = NULL;
+		return error_add(err, ENOMEM, "flows.capacity", "no memory for %u flows",
+			scene->setup->flow_capacity);
+	}
+	memset(scene->backend_counters, 0, REPLAY_BACKENDS * sizeof(*p->backend_counters));
+	p->backend_counters = scene->backend_counters;
+	p->n_backend_counters = REPLAY_BACKENDS;
+	size_t size = fragments_size(FRAGMENTS_DATAGRAMS);
+	scene->fragments_memory = aligned_alloc(64, size);
+	if (scene->fragments_memory == NULL ||
+		fragments_init(scene->fragments_memory, size, FRAGMENTS_DATAGRAMS,
+			&scene->setup->key, &p->fragments) != 0)
+		return error_add(err, ENOMEM, "", "no memory for fragments");
+	int rc = oneway_init(&p->oneway, scene->oneway_memory, scene->oneway_bytes, capacity,
+		&scene->setup->key);
+	return rc == 0 ? 0
+		       : error_add(err, -rc, "flows.capacity", "one-way table: %s", strerror(-rc));
+}
+
 static int scene_compile(struct replay_scene *scene, struct error *err)
 {
 	struct snapshot *built = NULL;
@@ -126,6 +157,7 @@ static int scene_compile(struct replay_scene *scene, struct error *err)
 		.n_snat = scene->setup->n_snat,
 		.fib = scene->fib,
 		.generation = scene->generation + 1,
+		.wall_ms = scene->wall_ms,
 		.previous = scene->snapshot,
 	};
 	int rc = snapshot_build(&input, &built, err);
@@ -146,6 +178,14 @@ int replay_scene_change(
 	int rc = service_store_replace_owner(scene->store, SERVICE_OWNER_FILE, services->services,
 		services->n_services, &n_changed, err);
 	return rc == 0 ? scene_compile(scene, err) : rc;
+}
+
+int replay_scene_clock(struct replay_scene *scene, int64_t wall_ms, struct error *err)
+{
+	scene->wall_ms = wall_ms;
+	if (wall_ms < snapshot_registry_next_reset_ms(scene->registry))
+		return 0;
+	return scene_compile(scene, err);
 }
 
 int replay_scene_init(struct replay_scene *scene, const struct replay_setup *setup,
@@ -170,6 +210,8 @@ int replay_scene_init(struct replay_scene *scene, const struct replay_setup *set
 	if (rc == 0)
 		rc = scene_flows(scene, err);
 	if (rc == 0)
+		rc = scene_oneway(scene, err);
+	if (rc == 0)
 		rc = replay_scene_change(scene, services, err);
 	return rc;
 }
@@ -187,4 +229,8 @@ void replay_scene_fini(struct replay_scene *scene)
 	free(scene->snat_memory);
 	if (scene->flow_memory)
 		munmap(scene->flow_memory, scene->flow_bytes);
+	if (scene->oneway_memory)
+		munmap(scene->oneway_memory, scene->oneway_bytes);
+	free(scene->backend_counters);
+	free(scene->fragments_memory);
 }

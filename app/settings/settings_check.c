@@ -175,8 +175,9 @@ int settings_check_daemon(const struct settings *settings, struct error *err)
 	}
 	if (settings->snat.n_addresses == 0) {
 		error_add(err, EINVAL, "snat.addresses",
-			"no address is configured; allowed: 1..%d, mode fullnat needs one for each "
-			"family of backends",
+			"no address is configured; allowed: 1..%d, modes fullnat, ipip and gue "
+			"need "
+			"one for each family of backends",
 			SETTINGS_SNAT_MAX);
 		n_bad++;
 	}

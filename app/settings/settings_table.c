@@ -392,8 +392,8 @@ static const struct schema_field snat_fields[] = {
 		.n_offset = offsetof(struct settings_snat, n_addresses),
 		.max = SETTINGS_SNAT_MAX,
 		.fields = snat_address_fields,
-		.help = "Source addresses of fullnat flows towards backends; they belong to sluice "
-			"alone. "
+		.help = "Source addresses of fullnat flows towards backends, the first of each "
+			"family also of tunnels (ipip, gue); they belong to sluice alone. "
 			"At least one for each family of backends." },
 	{ .name = "ports",
 		TEXT_IN(settings_snat, ports_text),
@@ -406,8 +406,7 @@ static const struct schema_field snat_fields[] = {
 	TABLE_END,
 };
 
-static const char *const mode_words[] = { "fullnat", NULL };
-static const char *const mode_soon[] = { "dnat", "ipip", "gue", "l2dsr", NULL };
+static const char *const mode_words[] = { "fullnat", "dnat", "ipip", "gue", "l2dsr", NULL };
 static const struct schema_field service_fields[] = {
 	{ .name = "file",
 		TEXT_IN(settings_services, file),
@@ -420,10 +419,10 @@ static const struct schema_field service_fields[] = {
 	{ .name = "mode",
 		TEXT_IN(settings_services, mode),
 		.words = mode_words,
-		.soon = mode_soon,
 		.live = true,
 		.default_text = "fullnat",
-		.help = "Forwarding mode of services that do not name one." },
+		.help = "Forwarding mode of services that do not name one. What each asks of the "
+			"backends: config/README.md." },
 	{ .name = "idle_timeout_tcp",
 		.type = SCHEMA_DURATION,
 		IN(settings_services, tcp_idle_ns),

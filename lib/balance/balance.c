@@ -1,29 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Maglev tables: the loop of the paper (Eisenbud et al., NSDI 2016, section 3.4, "Populate") with two
-// changes that do not change a slot of the result:
-//  - taken slots are a bitmap (8 KB at m = 65537, stays in the first-level cache), not the table itself;
-//  - a permutation is walked by add and subtract, not by multiply and modulo: no division a probe, and
-//    nothing that could wrap.
-//
-// Weights: members take turns in rounds. Round r gives member i floor((r+1)*w_i/w_max) -
-// floor(r*w_i/w_max) turns, which is 0 or 1; kept as the running remainder r*w_i mod w_max.
-//
-// Cost: about m*H(m) probes of one bit, and rounds * n_members for the turns. Equal weights: 0.8 ms at m = 65537 and 1,000
-// members. Worst case of weights (one of 65535 beside n - 1 of 1): m rounds of n members each.
-#include "balance.h"
+// Maglev tables: members by identity, their permutations, sizes and digests. The loop that fills a table is fill.c.
+#include "balance_priv.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct turn {
-	uint32_t position; // next slot of this member's permutation
-	uint32_t skip;
-	uint32_t remainder; // r*weight mod w_max
-	uint16_t weight;
-	uint16_t member_idx;
-};
 
 struct identity {
 	uint8_t bytes[18]; // address, port big endian
@@ -70,13 +52,22 @@ uint32_t balance_table_size(uint32_t n_members)
 	return m;
 }
 
+static void identities_sort(struct identity *ids, uint32_t n)
+{
+	bool is_sorted = true;
+	for (uint32_t i = 1; i < n && is_sorted; i++)
+		is_sorted = identity_compare(&ids[i - 1], &ids[i]) < 0;
+	if (!is_sorted)
+		qsort(ids, n, sizeof(*ids), identity_compare);
+}
+
 // Makes the turns of all members with a weight, in identity order. Returns their number, or -EINVAL: one identity twice.
 static int64_t turns_make(const struct balance_member *members, uint32_t n_members, uint32_t m,
 	struct identity *ids, struct turn *turns)
 {
 	for (uint32_t i = 0; i < n_members; i++)
 		ids[i] = identity_make(&members[i], (uint16_t)i);
-	qsort(ids, n_members, sizeof(*ids), identity_compare);
+	identities_sort(ids, n_members);
 	uint32_t n_turns = 0;
 	for (uint32_t i = 0; i < n_members; i++) {
 		if (i > 0 && identity_compare(&ids[i - 1], &ids[i]) == 0)
@@ -94,65 +85,10 @@ static int64_t turns_make(const struct balance_member *members, uint32_t n_membe
 	return n_turns;
 }
 
-static inline void turn_take(struct turn *turn, uint32_t m, uint64_t *taken, uint16_t *slots)
+int balance_build_as(enum balance_variant variant, const struct balance_member *members,
+	uint32_t n_members, uint32_t m, uint16_t *slots)
 {
-	uint32_t at = turn->position;
-	while (taken[at >> 6] >> (at & 63) & 1) {
-		at += turn->skip;
-		at = at >= m ? at - m : at;
-	}
-	taken[at >> 6] |= 1ull << (at & 63);
-	slots[at] = turn->member_idx;
-	at += turn->skip;
-	turn->position = at >= m ? at - m : at;
-}
-
-static void fill_equal(
-	struct turn *turns, uint32_t n_turns, uint32_t m, uint64_t *taken, uint16_t *slots)
-{
-	uint32_t n_free = m;
-	while (n_free > 0) {
-		uint32_t n = n_turns < n_free ? n_turns : n_free;
-		for (uint32_t i = 0; i < n; i++)
-			turn_take(&turns[i], m, taken, slots);
-		n_free -= n;
-	}
-}
-
-static void fill_weighted(struct turn *turns, uint32_t n_turns, uint32_t w_max, uint32_t m,
-	uint64_t *taken, uint16_t *slots)
-{
-	uint32_t n_free = m;
-	while (n_free > 0) {
-		for (uint32_t i = 0; i < n_turns && n_free > 0; i++) {
-			turns[i].remainder += turns[i].weight;
-			if (turns[i].remainder < w_max)
-				continue;
-			turns[i].remainder -= w_max;
-			turn_take(&turns[i], m, taken, slots);
-			n_free--;
-		}
-	}
-}
-
-static void fill(struct turn *turns, uint32_t n_turns, uint32_t m, uint16_t *slots)
-{
-	uint64_t taken[BALANCE_TABLE_MAX / 64 + 1] = { 0 };
-	uint32_t w_min = UINT32_MAX, w_max = 0;
-	for (uint32_t i = 0; i < n_turns; i++) {
-		w_min = turns[i].weight < w_min ? turns[i].weight : w_min;
-		w_max = turns[i].weight > w_max ? turns[i].weight : w_max;
-	}
-	if (w_min == w_max)
-		fill_equal(turns, n_turns, m, taken, slots);
-	else
-		fill_weighted(turns, n_turns, w_max, m, taken, slots);
-}
-
-int balance_build(
-	const struct balance_member *members, uint32_t n_members, uint32_t m, uint16_t *slots)
-{
-	if (m < BALANCE_TABLE_MIN || m > BALANCE_TABLE_MAX || !is_prime(m) ||
+	if (m < BALANCE_TABLE_MIN || m > BALANCE_BUILD_MAX || !is_prime(m) ||
 		n_members > BALANCE_MEMBERS_MAX)
 		return -EINVAL;
 	struct identity *ids = calloc(n_members + 1, sizeof(*ids));
@@ -160,13 +96,22 @@ int balance_build(
 	int64_t n_turns = -ENOMEM;
 	if (ids && turns)
 		n_turns = turns_make(members, n_members, m, ids, turns);
+	int rc = n_turns < 0 ? (int)n_turns : 0;
 	if (n_turns > 0)
-		fill(turns, (uint32_t)n_turns, m, slots);
+		rc = balance_fill(turns, (uint32_t)n_turns, m, variant, slots);
 	else if (n_turns == 0)
 		memset(slots, 0xff, m * sizeof(*slots)); // BALANCE_EMPTY
 	free(turns);
 	free(ids);
-	return n_turns < 0 ? (int)n_turns : 0;
+	return rc;
+}
+
+int balance_build(
+	const struct balance_member *members, uint32_t n_members, uint32_t m, uint16_t *slots)
+{
+	if (m > BALANCE_TABLE_MAX)
+		return -EINVAL;
+	return balance_build_as(BALANCE_FASTEST, members, n_members, m, slots);
 }
 
 uint64_t balance_digest(const struct balance_member *members, uint32_t n_members)

@@ -12,6 +12,7 @@
 
 #define BALANCE_TABLE_MIN   251
 #define BALANCE_TABLE_MAX   65537
+#define BALANCE_BUILD_MAX   1048575 // of balance_build_as
 #define BALANCE_MEMBERS_MAX 65535
 #define BALANCE_EMPTY       UINT16_MAX
 
@@ -31,6 +32,12 @@ uint32_t balance_table_size(uint32_t n_members);
 // 0; -EINVAL: m is no prime in range, n > BALANCE_MEMBERS_MAX, or two members with one identity; -ENOMEM.
 int balance_build(
 	const struct balance_member *members, uint32_t n_members, uint32_t m, uint16_t *slots);
+
+// The same for primes m up to BALANCE_BUILD_MAX, and by a chosen variant; all give the same table. -ENOTSUP: the processor
+// does not run it.
+enum balance_variant { BALANCE_FASTEST, BALANCE_SCALAR, BALANCE_AVX2 };
+int balance_build_as(enum balance_variant variant, const struct balance_member *members,
+	uint32_t n_members, uint32_t m, uint16_t *slots);
 
 // Digest of a set of members, order independent (named tables, REST digest).
 uint64_t balance_digest(const struct balance_member *members, uint32_t n_members);

@@ -44,13 +44,14 @@ size_t flow_hint_bytes(uint32_t capacity)
 	return (bytes + 63) & ~(size_t)63;
 }
 
-// The lines of the hints are taken from the buckets, one in 800: 80 bytes a flow are for everything.
+// The lines of the hints are taken from the buckets, one in 800 and some for rounding: 80 bytes a flow are for everything.
 uint32_t flow_n_buckets(uint32_t capacity)
 {
 	uint64_t n_keys = 2ull * capacity;
 	uint64_t n = (n_keys + FLOW_BUCKET_KEYS - 1) / FLOW_BUCKET_KEYS;
 	uint64_t n_hints = flow_hint_bytes(capacity) / sizeof(struct flow_bucket);
-	n -= n / 256 < n_hints ? 0 : n_hints;
+	if (n / 256 >= n_hints)
+		n -= n_hints + n_hints / 64 + 2;
 	return (uint32_t)((n + 1) & ~1ull); // even, at least 2
 }
 

@@ -48,7 +48,11 @@ enum flow_flag {
 	FLOW_FLAG_PROXY =
 		4, // a PROXY header went in front of the client's stream: numbers are shifted
 	FLOW_FLAG_PROXY_PENDING = 8, // ... and the backend has not acknowledged it yet
+	FLOW_FLAG_CROSS = 16,        // fullnat between the families
 };
+// Packets of a flow with one of these need more than new addresses and ports.
+#define FLOW_FLAGS_ODD (FLOW_FLAG_TOA | FLOW_FLAG_PROXY | FLOW_FLAG_CROSS)
+
 #define FLOW_BACKEND_ID_MAX 0xffffffu
 
 // One flow, one cache line. Ports and addresses in network order.
@@ -81,6 +85,15 @@ struct flow_record {
 	uint8_t sequence; // odd while the record is being written
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct flow_record) == 64, "one line per record");
+
+// Worker that opens a client's flows where one must see all of them (mode dnat: both directions; session affinity): the same
+// in every process, whatever its keys.
+static inline uint16_t flow_owner_by_client(const struct address *client, uint16_t n_workers)
+{
+	uint64_t h = hash_fold(client->halves[0] ^ 0x9e3779b97f4a7c15ull,
+		client->halves[1] ^ 0xd6e8feb86659fd93ull);
+	return (uint16_t)((h & 0xffffffff) * n_workers >> 32);
+}
 
 // Idle timeouts by state, seconds. Services with equal timeouts share one policy.
 struct flow_policy {

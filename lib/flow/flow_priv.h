@@ -156,4 +156,8 @@ static inline uint32_t flow_n_blocks(uint32_t capacity)
 // Counts a whole block anew, from what its records say.
 void flow_recount_block(struct flow_table *table, uint32_t block, uint32_t n_yielding, bool idle);
 // Has a flow in this state, idle for so long, little claim to its place although it is confirmed?
-bool flow_is_idle(enum flow_state state, uint32_t idle_s);
+extern const uint32_t flow_idle_from_s[FLOW_STATE_MAX];
+static inline bool flow_is_idle(enum flow_state state, uint32_t idle_s)
+{
+	return idle_s >= flow_idle_from_s[state];
+}

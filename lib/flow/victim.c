@@ -24,13 +24,21 @@
 #define GONE_S 3u
 
 // Seconds without a packet after which a confirmed flow may go rather than a new one be refused. Well below any idle timeout
-// that is set for good reason, above the pauses of a client that is being used. 0: not confirmed.
-static const uint8_t idle_from_s[FLOW_STATE_MAX] = {
+// that is set for good reason, above the pauses of a client that is being used. Others never count as idle.
+const uint32_t flow_idle_from_s[FLOW_STATE_MAX] = {
+	[FLOW_STATE_FREE] = UINT32_MAX,
+	[FLOW_STATE_SYN_SENT] = UINT32_MAX,
+	[FLOW_STATE_SYN_RECEIVED] = UINT32_MAX,
 	[FLOW_STATE_ESTABLISHED] = 60,
 	[FLOW_STATE_FIN_CLIENT] = 15, // half closed: the other half may carry data
 	[FLOW_STATE_FIN_BACKEND] = 15,
+	[FLOW_STATE_CLOSING] = UINT32_MAX,
+	[FLOW_STATE_CLOSED] = UINT32_MAX,
+	[FLOW_STATE_UDP_ONEWAY] = UINT32_MAX,
 	[FLOW_STATE_UDP_TWOWAY] = 30,
 };
+_Static_assert(
+	FLOW_STATE_MAX == 10, "a new state: say here, and in flow_state_yields, when it gives way");
 
 // How willingly a flow gives way: lower first. KEEP is never taken.
 enum victim_rank { RANK_EXPIRED, RANK_EMBRYONIC, RANK_CLOSED, RANK_IDLE, RANK_KEEP };
@@ -40,11 +48,6 @@ struct victim {
 	uint32_t rank;
 	uint32_t idle_s;
 };
-
-bool flow_is_idle(enum flow_state state, uint32_t idle_s)
-{
-	return idle_from_s[state] != 0 && idle_s >= idle_from_s[state];
-}
 
 void flow_recount_block(struct flow_table *table, uint32_t block, uint32_t n_yielding, bool idle)
 {

@@ -62,15 +62,34 @@ static void read_nothing(struct kube_reader *r, const struct annotation_row *row
 {
 }
 
-// Modes, schedulers and client addresses have parsers of their own, yet only the first of each works, and the defaults of
-// the configuration can say no more.
 static void read_mode(struct kube_reader *r, const struct annotation_row *row, const char *text,
 	struct annotation_sink *sink)
 {
-	uint32_t n_before = r->n_bad;
-	read_only_word(r, row, text, sink);
-	if (sink->s->service && r->n_bad == n_before)
-		sink->s->service->mode = SERVICE_MODE_FULLNAT;
+	enum service_mode mode;
+	if (service_mode_parse(text, &mode) != 0)
+		refuse_value(r, row, text);
+	else if (sink->s->service)
+		sink->s->service->mode = mode;
+}
+
+static void read_scheduler(struct kube_reader *r, const struct annotation_row *row,
+	const char *text, struct annotation_sink *sink)
+{
+	enum service_scheduler scheduler;
+	if (service_scheduler_parse(text, &scheduler) != 0)
+		refuse_value(r, row, text);
+	else if (sink->s->service)
+		sink->s->service->scheduler = scheduler;
+}
+
+static void read_client_address(struct kube_reader *r, const struct annotation_row *row,
+	const char *text, struct annotation_sink *sink)
+{
+	enum service_client_address client_address;
+	if (service_client_address_parse(text, &client_address) != 0)
+		refuse_value(r, row, text);
+	else if (sink->s->service)
+		sink->s->service->client_address = client_address;
 }
 
 // "number" up to 64 bits, digits only.
@@ -251,25 +270,13 @@ static void read_weights(struct kube_reader *r, const struct annotation_row *row
 	}
 
 static const struct annotation_row annotation_rows[] = {
-	{ .key = "mode",
-		.read = read_mode,
-		.today = "fullnat",
-		.later = (const char *const[]){ "dnat", "ipip", "gue", "l2dsr", NULL },
-		.allowed = "fullnat (later also dnat, ipip, gue, l2dsr)" },
-	{ .key = "scheduler",
-		.read = read_only_word,
-		.today = "maglev",
-		.later = (const char *const[]){ "least-connections", NULL },
-		.allowed = "maglev (later also least-connections)" },
+	{ .key = "mode", .read = read_mode, .allowed = "fullnat, dnat, ipip, gue, l2dsr" },
+	{ .key = "scheduler", .read = read_scheduler, .allowed = "maglev, least-connections" },
 	{ .key = "weights",
 		.read = read_weights,
 		.allowed = "JSON object of endpoint address, pod name or hostname to 0..65535, as "
 			   "{\"10.9.0.2\": 50}" },
-	{ .key = "client-address",
-		.read = read_only_word,
-		.today = "none",
-		.later = (const char *const[]){ "toa", "proxy-v2", NULL },
-		.allowed = "none (later also toa, proxy-v2)" },
+	{ .key = "client-address", .read = read_client_address, .allowed = "none, toa, proxy-v2" },
 	{ .key = "targets",
 		.read = read_only_word,
 		.today = "endpoints",

@@ -136,7 +136,6 @@ static bool add_address(struct kube_service *s, const struct candidate *candidat
 	return true;
 }
 
-// No translation between families: an endpoint without a VIP of its family has nothing to serve.
 static bool has_family(const struct service *s, const struct address *address)
 {
 	for (uint32_t i = 0; i < s->n_addresses; i++)
@@ -151,11 +150,12 @@ struct candidates {
 	uint32_t cap;
 };
 
-static bool collect(const struct service *s, const struct kube_slice *slice, struct candidates *out)
+static bool collect(const struct service *s, const struct kube_slice *slice, bool is_family,
+	struct candidates *out)
 {
 	for (uint32_t i = 0; i < slice->n_endpoints; i++) {
 		const struct kube_endpoint *endpoint = &slice->endpoints[i];
-		if (!has_family(s, &endpoint->address))
+		if (has_family(s, &endpoint->address) != is_family)
 			continue;
 		if (array_grow(out->items, out->n_items, out->cap))
 			return false;
@@ -178,16 +178,28 @@ static uint32_t first_slice(const struct service *s, const struct kube_slice *sl
 	return low;
 }
 
+// Endpoints of a family in which the service has a VIP, or else those of the other one. Whether they can serve is for the
+// mode to say, and for the operator to see.
+static bool collect_all(const struct service *s, const struct kube_slice *slices, uint32_t n_slices,
+	struct candidates *out)
+{
+	bool good = true;
+	uint32_t first = first_slice(s, slices, n_slices);
+	for (int is_family = 1; good && is_family >= 0 && out->n_items == 0; is_family--) {
+		for (uint32_t i = first; good && i < n_slices; i++) {
+			if (slice_compare_owner(&slices[i], s->namespace, s->name))
+				break;
+			good = collect(s, &slices[i], is_family, out);
+		}
+	}
+	return good;
+}
+
 void kube_join(struct kube_reader *r, struct kube_service *s, const struct kube_slice *slices,
 	uint32_t n_slices)
 {
 	struct candidates all = { 0 };
-	bool good = true;
-	for (uint32_t i = first_slice(s->service, slices, n_slices); good && i < n_slices; i++) {
-		if (slice_compare_owner(&slices[i], s->service->namespace, s->service->name))
-			break;
-		good = collect(s->service, &slices[i], &all);
-	}
+	bool good = collect_all(s->service, slices, n_slices, &all);
 	if (all.n_items)
 		qsort(all.items, all.n_items, sizeof(*all.items), candidate_compare);
 	for (uint32_t i = 0, next; good && i < all.n_items; i = next) {

@@ -39,7 +39,7 @@ int kube_protocol_read(struct kube_reader *r, const json_t *in, uint8_t *out)
 	const char *text = kube_text(r, in, "protocol");
 	*out = NET_PROTO_TCP;
 	if (text && service_protocol_parse(text, out)) {
-		kube_refuse_at(r, "protocol", "%s: allowed: TCP, UDP",
+		kube_refuse_at(r, "protocol", "%s: allowed: TCP, UDP, SCTP",
 			kube_quote(text, quoted, sizeof(quoted)));
 		return -EINVAL;
 	}
@@ -60,8 +60,7 @@ static void read_port(struct kube_reader *r, const json_t *json, struct service 
 	if (name && strlen(name) >= SERVICE_NAME_MAX)
 		kube_refuse_at(r, "name", "%s: allowed: at most %d characters",
 			kube_quote(name, quoted, sizeof(quoted)), SERVICE_NAME_MAX - 1);
-	else if (kube_protocol_read(r, json, &protocol) == 0 && protocol == NET_PROTO_SCTP)
-		kube_refuse_at(r, "protocol", "\"SCTP\" is not supported yet; allowed: TCP, UDP");
+	kube_protocol_read(r, json, &protocol);
 	if (!has_number) {
 		if (kube_is_absent(json, "port"))
 			kube_refuse(r, "no port; allowed: port 1..65535");

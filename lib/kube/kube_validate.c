@@ -78,8 +78,14 @@ static void enter_port(struct kube_reader *r, const char *rest)
 
 static void enter_pointer(struct kube_reader *r, const char *pointer, const struct kube_service *s)
 {
+	static const char *const mode[4] = ANNOTATION("mode");
 	if (strncmp(pointer, "/spec/addresses", 15) == 0) {
 		enter_addresses(r, pointer + 15, s);
+		return;
+	}
+	// A port of an endpoint is one of 1..65535 by now: what is wrong with it is that the mode cannot change it.
+	if (strncmp(pointer, "/spec/backends/", 15) == 0 && strstr(pointer, "/ports/")) {
+		enter_steps(r, mode);
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(validate_rows); i++) {

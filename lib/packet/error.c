@@ -4,15 +4,13 @@
 // when there is headroom for the new headers in front of it, else it moves back.
 #include "packet_priv.h"
 
-#define V4_ERROR_MAX 576  // whole IP packet, RFC 1812 4.3.2.3
-#define V6_ERROR_MAX 1280 // RFC 4443 2.4 c
-
 static const struct {
 	uint8_t type4, code4, type6, code6;
 } errors[] = {
 	[PACKET_PORT_UNREACHABLE] = { 3, 3, 1, 4 },
 	[PACKET_TIME_EXCEEDED] = { 11, 0, 3, 0 },
 	[PACKET_TOO_BIG] = { 3, 4, 2, 0 },
+	[PACKET_HOST_UNREACHABLE] = { 3, 1, 1, 3 },
 };
 
 static bool is_group(const struct address *a)
@@ -63,38 +61,56 @@ static bool make_room(
 	return true;
 }
 
+void packet_write_error(struct rte_mbuf *mbuf, uint32_t l3_offset, struct packet_answer *answer,
+	enum packet_error error, uint16_t mtu)
+{
+	bool is_v6 = answer->is_v6;
+	answer->protocol = is_v6 ? NET_PROTO_ICMPV6 : NET_PROTO_ICMP;
+	packet_write_ip(mbuf, l3_offset, answer);
+	uint16_t mtu_least = is_v6 ? PACKET_V6_ERROR_MAX : PACKET_V4_ERROR_MAX;
+	struct icmp_header icmp = {
+		.type = is_v6 ? errors[error].type6 : errors[error].type4,
+		.code = is_v6 ? errors[error].code6 : errors[error].code4,
+		.word_lo = error == PACKET_TOO_BIG ? rte_cpu_to_be_16(RTE_MAX(mtu, mtu_least)) : 0,
+	};
+	uint32_t icmp_offset =
+		l3_offset + packet_error_headers(is_v6) - (uint32_t)sizeof(struct icmp_header);
+	memcpy(packet_at(mbuf, icmp_offset), &icmp, sizeof(icmp));
+	uint64_t sum = packet_sum(mbuf, icmp_offset, answer->payload_length);
+	if (is_v6)
+		sum += checksum_pseudo(
+			&answer->from, &answer->to, NET_PROTO_ICMPV6, answer->payload_length);
+	icmp.checksum = (rte_be16_t)~checksum_fold(sum);
+	memcpy(packet_at(mbuf, icmp_offset), &icmp, sizeof(icmp));
+}
+
+// Bytes of the packet to quote; 0: what is left of it (packet_detach_tail) says too little (RFC 792: header and 8 bytes).
+static uint32_t quote_length(const struct rte_mbuf *mbuf, const struct packet *p)
+{
+	uint32_t n_here = (uint32_t)mbuf->data_len - p->l3_offset;
+	uint32_t n_least = (uint32_t)p->l4_offset - p->l3_offset + 8;
+	if (n_here < p->l3_length && n_here < n_least)
+		return 0;
+	uint32_t n = n_here < p->l3_length ? n_here : p->l3_length;
+	uint32_t limit = packet_error_quote_max(p->is_v6);
+	return n < limit ? n : limit;
+}
+
 bool packet_answer_error(struct rte_mbuf *mbuf, const struct packet *p, enum packet_error error,
 	const struct address *from, uint16_t mtu)
 {
 	if (mbuf->nb_segs > 1 || address_is_v4(from) == p->is_v6 || !may_answer(mbuf, p))
 		return false;
-	uint32_t n_ip = p->is_v6 ? sizeof(struct v6_header) : sizeof(struct v4_header);
-	uint32_t grow = n_ip + (uint32_t)sizeof(struct icmp_header);
-	uint32_t n_quoted = (p->is_v6 ? V6_ERROR_MAX : V4_ERROR_MAX) - grow;
-	n_quoted = n_quoted < p->l3_length ? n_quoted : p->l3_length;
-	if (!make_room(mbuf, p, grow, n_quoted))
+	uint32_t n_quoted = quote_length(mbuf, p);
+	if (n_quoted == 0 || !make_room(mbuf, p, packet_error_headers(p->is_v6), n_quoted))
 		return false;
 	struct packet_answer answer = {
 		.from = *from,
 		.to = p->src,
 		.payload_length = (uint16_t)(sizeof(struct icmp_header) + n_quoted),
-		.protocol = p->is_v6 ? NET_PROTO_ICMPV6 : NET_PROTO_ICMP,
 		.is_v6 = p->is_v6,
 	};
-	packet_write_ip(mbuf, p->l3_offset, &answer);
-	struct icmp_header icmp = {
-		.type = p->is_v6 ? errors[error].type6 : errors[error].type4,
-		.code = p->is_v6 ? errors[error].code6 : errors[error].code4,
-		.word_lo = error == PACKET_TOO_BIG ? rte_cpu_to_be_16(mtu) : 0,
-	};
-	uint32_t icmp_offset = p->l3_offset + n_ip;
-	memcpy(packet_at(mbuf, icmp_offset), &icmp, sizeof(icmp));
-	uint64_t sum = packet_sum(mbuf, icmp_offset, answer.payload_length);
-	if (p->is_v6)
-		sum += checksum_pseudo(
-			&answer.from, &answer.to, NET_PROTO_ICMPV6, answer.payload_length);
-	icmp.checksum = (rte_be16_t)~checksum_fold(sum);
-	memcpy(packet_at(mbuf, icmp_offset), &icmp, sizeof(icmp));
+	packet_write_error(mbuf, p->l3_offset, &answer, error, mtu);
 	frame_swap_macs(mbuf);
 	return true;
 }

@@ -302,7 +302,7 @@ static enum drop_reason entry_note(
 
 static inline bool entry_is_whole(const struct entry *e)
 {
-	return e->n_ranges == 1 && e->ranges[0].begin == 0 && e->ranges[0].end == e->total;
+	return e->n_ranges == 1 && e->ranges[0].end == e->total; // it begins with the first one
 }
 
 // ---------------------------------------------------------------- mbufs that wait

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Hot path: no allocation, lock, log, system call.
-// Room for new headers, where it is not simply headroom.
+// Room for new headers, where it is not simply headroom; and frames cut to their first segment.
 #include "packet_priv.h"
 
 uint8_t *packet_reframe_odd(
@@ -28,4 +28,17 @@ uint8_t *packet_reframe_odd(
 	mbuf->data_len = (uint16_t)(n_head + n_first);
 	mbuf->pkt_len = n_head + n_kept;
 	return packet_at(mbuf, 0);
+}
+
+struct rte_mbuf *packet_detach_tail(struct rte_mbuf *mbuf)
+{
+	struct rte_mbuf *tail = mbuf->next;
+	if (tail == NULL)
+		return NULL;
+	tail->nb_segs = (uint16_t)(mbuf->nb_segs - 1);
+	tail->pkt_len = mbuf->pkt_len - mbuf->data_len;
+	mbuf->next = NULL;
+	mbuf->nb_segs = 1;
+	mbuf->pkt_len = mbuf->data_len;
+	return tail;
 }

@@ -4,7 +4,6 @@
 #include "packet_priv.h"
 
 #define QUOTED_EXTENSIONS_MAX 8
-#define QUOTED_L4_MIN         8u // RFC 792: ports, and the checksum of UDP or the tag of SCTP
 
 static bool quoted_v4(const struct rte_mbuf *mbuf, uint32_t end, struct packet *quoted)
 {
@@ -29,9 +28,10 @@ static bool quoted_v6(const struct rte_mbuf *mbuf, uint32_t end, struct packet *
 	const struct v6_header *ip = packet_at(mbuf, quoted->l3_offset);
 	if ((ip->version_class_label & RTE_BE32(0xf0000000)) != RTE_BE32(0x60000000))
 		return false;
-	quoted->is_v6 = true;
 	quoted->src = ip->src;
 	quoted->dst = ip->dst;
+	if (address_is_v4(&quoted->src) || address_is_v4(&quoted->dst))
+		return false; // IPv4-mapped addresses are on no wire, and would be taken for IPv4 here
 	uint8_t next = ip->next_header;
 	for (int n = 0; next == 0 || next == 43 || next == 44 || next == 60; n++) {
 		if (n == QUOTED_EXTENSIONS_MAX || at + 8 > end)
@@ -47,20 +47,23 @@ static bool quoted_v6(const struct rte_mbuf *mbuf, uint32_t end, struct packet *
 	return true; // the caller checks that L4 is there
 }
 
-bool packet_parse_quoted(const struct rte_mbuf *mbuf, const struct packet *p, struct packet *quoted)
+uint32_t packet_quoted_end(const struct rte_mbuf *mbuf, const struct packet *p)
 {
-	memset(quoted, 0, sizeof(*quoted));
-	if (p->kind != PACKET_ICMP_ERROR)
-		return false;
 	uint32_t end = (uint32_t)p->l4_offset + p->l4_length;
-	end = end < mbuf->data_len ? end : mbuf->data_len;
-	quoted->l3_offset = (uint16_t)(p->l4_offset + sizeof(struct icmp_header));
-	if (!(p->is_v6 ? quoted_v6(mbuf, end, quoted) : quoted_v4(mbuf, end, quoted)))
-		return false;
+	return end < mbuf->data_len ? end : mbuf->data_len;
+}
+
+bool packet_parse_quoted_ip(const struct rte_mbuf *mbuf, uint32_t end, struct packet *quoted)
+{
+	return quoted->is_v6 ? quoted_v6(mbuf, end, quoted) : quoted_v4(mbuf, end, quoted);
+}
+
+bool packet_parse_quoted_ports(const struct rte_mbuf *mbuf, uint32_t end, struct packet *quoted)
+{
 	if (quoted->protocol != NET_PROTO_TCP && quoted->protocol != NET_PROTO_UDP &&
 		quoted->protocol != NET_PROTO_SCTP)
 		return false;
-	if (quoted->l4_offset + QUOTED_L4_MIN > end || !address_equal(&quoted->src, &p->dst))
+	if (quoted->l4_offset + PACKET_QUOTED_L4_MIN > end)
 		return false;
 	const struct udp_header *ports = packet_at(mbuf, quoted->l4_offset);
 	quoted->src_port = ports->src_port;
@@ -68,6 +71,18 @@ bool packet_parse_quoted(const struct rte_mbuf *mbuf, const struct packet *p, st
 	quoted->l4_length = (uint16_t)(end - quoted->l4_offset);
 	quoted->have_addresses = true;
 	return true;
+}
+
+bool packet_parse_quoted(const struct rte_mbuf *mbuf, const struct packet *p, struct packet *quoted)
+{
+	memset(quoted, 0, sizeof(*quoted));
+	if (p->kind != PACKET_ICMP_ERROR)
+		return false;
+	uint32_t end = packet_quoted_end(mbuf, p);
+	quoted->l3_offset = (uint16_t)(p->l4_offset + sizeof(struct icmp_header));
+	quoted->is_v6 = p->is_v6;
+	return packet_parse_quoted_ip(mbuf, end, quoted) &&
+	       packet_parse_quoted_ports(mbuf, end, quoted) && address_equal(&quoted->src, &p->dst);
 }
 
 // Addresses and, for IPv4, the header checksum. Returns the delta of the addresses.
@@ -89,8 +104,7 @@ static uint64_t rewrite_ip(
 	return delta;
 }
 
-// Bytes of the quoted L4 packet as it was sent, by its IP header; 0 for a fragment, which does not tell.
-static uint32_t quoted_whole_length(const struct rte_mbuf *mbuf, const struct packet *quoted)
+uint32_t packet_quoted_sent_length(const struct rte_mbuf *mbuf, const struct packet *quoted)
 {
 	uint32_t n_before = (uint32_t)quoted->l4_offset - quoted->l3_offset, total;
 	if (quoted->is_v6) {
@@ -118,7 +132,7 @@ static void rewrite_quoted_sctp(
 	struct rte_mbuf *mbuf, const struct packet *quoted, const struct packet_nat *nat)
 {
 	uint8_t *l4 = packet_at(mbuf, quoted->l4_offset);
-	uint32_t was, is, n = quoted_whole_length(mbuf, quoted);
+	uint32_t was, is, n = packet_quoted_sent_length(mbuf, quoted);
 	memcpy(&was, l4, sizeof(was));
 	memcpy(&is, &nat->src_port, sizeof(is));
 	memcpy(l4, &is, sizeof(is));
@@ -127,7 +141,7 @@ static void rewrite_quoted_sctp(
 		sctp_update_checksum(l4, was, is, n);
 }
 
-static void rewrite_quoted_l4(struct rte_mbuf *mbuf, const struct packet *quoted,
+void packet_rewrite_quoted_l4(struct rte_mbuf *mbuf, const struct packet *quoted,
 	const struct packet_nat *nat, uint64_t delta)
 {
 	if (quoted->protocol == NET_PROTO_SCTP) {
@@ -174,7 +188,7 @@ void packet_rewrite_icmp_error(struct rte_mbuf *mbuf, const struct packet *p,
 	rewrite_ip(mbuf, p, outer);
 	decrement_ttl(mbuf, p);
 	uint64_t delta = rewrite_ip(mbuf, quoted, inner);
-	rewrite_quoted_l4(mbuf, quoted, inner, delta);
+	packet_rewrite_quoted_l4(mbuf, quoted, inner, delta);
 	struct icmp_header *icmp = packet_at(mbuf, p->l4_offset);
 	icmp->checksum = 0;
 	uint64_t sum = packet_sum(mbuf, p->l4_offset, p->l4_length);

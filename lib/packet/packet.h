@@ -4,8 +4,9 @@
 // Works on struct rte_mbuf through header-only accessors; allocates and frees nothing.
 // Hot; any worker; no shared state.
 //
-// parse.c reads; fragments.c remembers what became of a first fragment; rewrite_<mode>.c and icmp.c change a packet that goes on; echo.c, reset.c and error.c turn it into an answer;
-// l4_checksum.c is for where an incremental checksum is not enough.
+// parse.c reads; fragments.c remembers what became of a first fragment; rewrite_<mode>.c, mss.c, icmp.c and icmp_cross.c change a
+// packet that goes on; echo.c, reset.c, error.c and icmp_tunnel.c turn it into an answer; frame.c makes room; l4_checksum.c
+// is for where an incremental checksum is not enough.
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -133,12 +134,22 @@ void packet_rewrite_icmp_error(struct rte_mbuf *mbuf, const struct packet *p,
 
 // Answers in place: the mbuf becomes our answer, MACs swapped, TTL 64, no extension headers, no Ethernet padding. All return false when there is
 // nothing to answer (below; frames to a group MAC) or the frame cannot hold the answer (segments, room), and leave the mbuf as it was.
+// Resets and errors need one segment: packet_detach_tail first, the struct packet stays good for them.
 bool packet_answer_echo(struct rte_mbuf *mbuf, const struct packet *p); // checksum incremental
+// Cuts the frame to its first segment. Gives the others, NULL if there are none, as a packet of its own to free.
+struct rte_mbuf *packet_detach_tail(struct rte_mbuf *mbuf);
 // RFC 9293 3.10.7.1: never to an RST.
 bool packet_answer_reset(struct rte_mbuf *mbuf, const struct packet *p);
-enum packet_error { PACKET_PORT_UNREACHABLE, PACKET_TIME_EXCEEDED, PACKET_TOO_BIG };
-// ICMP or ICMPv6 error from address `from` quoting the packet (v4: header + 8 bytes or as much as fits 576; v6: up to 1280). mtu only for TOO_BIG.
-// Refuses (false) for ICMP errors, multicast, fragments but the first (RFC 1122 3.2.2, RFC 4443 2.4 e).
+enum packet_error {
+	PACKET_PORT_UNREACHABLE,
+	PACKET_TIME_EXCEEDED,
+	PACKET_TOO_BIG,
+	PACKET_HOST_UNREACHABLE,
+};
+// ICMP or ICMPv6 error from address `from` quoting the packet (v4: header + 8 bytes or as much as fits 576; v6: up to 1280). mtu only for TOO_BIG,
+// never told below 576 or 1280.
+// Refuses (false) for ICMP errors, multicast, fragments but the first (RFC 1122 3.2.2, RFC 4443 2.4 e), and what packet_detach_tail has cut to
+// less than 8 bytes behind the IP headers.
 bool packet_answer_error(struct rte_mbuf *mbuf, const struct packet *p, enum packet_error error,
 	const struct address *from, uint16_t mtu);
 
@@ -152,15 +163,14 @@ struct packet_macs { // of a frame that leaves, as on the wire
 
 enum packet_tunnel_kind { PACKET_TUNNEL_IPIP, PACKET_TUNNEL_GUE };
 
-// The way to one backend, prepared once (packet_tunnel_init), read by all workers. No MACs: those are the next hop's.
+// The way to one backend. No MACs: those are the next hop's. Cheap to make for each packet, or once. (A presummed IPv4 header was
+// tried: the words are at hand anyway, so it saves nothing in the rewrite and costs 3 ns to make.)
 struct packet_tunnel {
 	struct address src; // ours, of the backend's family; errors of the path come to it
 	struct address dst; // the backend's
-	uint32_t
-		sum; // of what is the same in every packet: the IPv4 header, or over IPv6 UDP's pseudo-header
-	uint8_t kind; // enum packet_tunnel_kind
-	bool is_v6;   // the outer header; inner packets may be of both families
-	uint8_t pad[2];
+	uint8_t kind;       // enum packet_tunnel_kind
+	bool is_v6;         // the outer header; inner packets may be of both families
+	uint8_t pad[6];
 };
 _Static_assert(sizeof(struct packet_tunnel) == 40, "no hidden padding");
 
@@ -175,8 +185,16 @@ struct packet_outer {
 #define PACKET_GUE_PORT 6080
 
 // src and dst of one family, which is the outer header's. Any thread.
-void packet_tunnel_init(struct packet_tunnel *out, enum packet_tunnel_kind kind,
-	const struct address *src, const struct address *dst);
+static inline void packet_tunnel_init(struct packet_tunnel *out, enum packet_tunnel_kind kind,
+	const struct address *src, const struct address *dst)
+{
+	*out = (struct packet_tunnel){
+		.src = *src,
+		.dst = *dst,
+		.kind = (uint8_t)kind,
+		.is_v6 = !address_is_v4(dst),
+	};
+}
 // Bytes between the outer IP header's first and the inner one's: 20, 40 (IPIP), 32, 52 (GUE).
 static inline uint16_t packet_tunnel_overhead(enum packet_tunnel_kind kind, bool outer_is_v6)
 {
@@ -277,3 +295,51 @@ bool packet_sctp_checksum_ok(const struct rte_mbuf *mbuf, const struct packet *p
 bool packet_answer_sctp_abort(struct rte_mbuf *mbuf, const struct packet *p);
 // Chooses the fastest CRC32c that this processor runs ("scalar", "sse4.2", "pclmul"); as flow_select_variant(). Until it is called the scalar one serves.
 const char *packet_select_variant(const char *name);
+
+// ---------------------------------------------------------------- across families
+// fullnat from an IPv6 VIP to an IPv4 backend, or the other way round: the IP header becomes one of the other family (RFC 7915 4.1, 5.1: TOS is
+// traffic class, flow label 0, DF set, id 0), MACs, TTL less one, ports, L4 checksum (incremental; UDP that has none over IPv4 gets one over
+// all segments). PACKET_FLOW; `nat` has addresses of the other family. IPv6 extension headers, an atomic fragment's
+// too, and Ethernet padding go. Towards IPv6 a packet grows by 20 bytes, back it shrinks: the caller checks MTU and TTL. False: no
+// room (as with packet_rewrite_ipip), nothing changed.
+bool packet_rewrite_cross(
+	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat);
+
+// An ICMP error about a packet that packet_rewrite_cross made, for its sender: ICMP becomes ICMPv6 (RFC 7915 4.2, 4.3) or the other way (5.2, 5.3),
+// the quoted packet too, cut to 1280 or 576 bytes in all; MTU 20 more or less, not below 1280 or 576. outer and inner as for
+// packet_rewrite_icmp_error, of the other family: outer->src is ours, as the other family knows no router of this one. Outer TTL
+// less one. One segment (packet_detach_tail, after packet_l4_checksum_ok). DROP_NONE, or with nothing changed
+// DROP_ICMP_TYPE (has no translation) or DROP_NO_HEADROOM (up to 40 bytes more are needed).
+enum drop_reason packet_rewrite_icmp_error_cross(struct rte_mbuf *mbuf, const struct packet *p,
+	const struct packet *quoted, const struct packet_nat *outer,
+	const struct packet_nat *inner);
+
+// ---------------------------------------------------------------- errors from the path of a tunnel
+struct packet_quoted_tunnel {
+	struct packet inner; // as packet_parse_quoted has it: the client's packet as it came
+	struct address src;  // outer header: ours
+	struct address dst;  // and the backend's
+	uint16_t overhead;   // packet_tunnel_overhead
+	uint8_t kind;        // enum packet_tunnel_kind
+	bool is_v6;          // the outer header
+};
+// An ICMP error to a tunnel's source: finds in the outer packet that it quotes the inner one. False: not quoted to the inner ports (many
+// IPv4 routers of old quote 8 bytes), no tunnel of ours, or implausible as in packet_parse_quoted. The caller finds out whether
+// inner.dst is a VIP, and whether a packet of that flow would have gone to `dst`.
+bool packet_parse_quoted_tunnel(
+	const struct rte_mbuf *mbuf, const struct packet *p, struct packet_quoted_tunnel *out);
+// Turns that error into one from the VIP to the client, quoting what is there of the inner packet (RFC 2003 4, RFC 2473 8): too big stays too big, with
+// what the tunnel adds taken off the MTU, not below 576 or 1280; other unreachables and time exceeded in transit become host
+// unreachable. False, with nothing changed: an error of another kind, or several segments (packet_detach_tail). MACs swapped.
+bool packet_answer_relayed_error(
+	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_quoted_tunnel *quoted);
+
+// ---------------------------------------------------------------- VLAN (vlan.c)
+// For receive and transmit, around the pipeline, which sees untagged frames only.
+// Takes off one 802.1Q tag with VLAN id vid (1..4094), whatever its priority bits, also one that the port took off already
+// (RTE_MBUF_F_RX_VLAN_STRIPPED, vlan_tci; the flags are taken back). DROP_NONE, or why not, and then nothing changed: VLAN_UNTAGGED (id 0 too, which is a
+// priority and no VLAN), VLAN_MISMATCH (802.1ad tags too), ETH_TRUNCATED, SEGMENTED_HEADERS. A second tag stays where it is: packet_parse calls it PACKET_OTHER.
+enum drop_reason packet_vlan_strip(struct rte_mbuf *mbuf, uint16_t vid);
+// Puts an 802.1Q tag behind the MACs: priority, drop eligible and VLAN id as in `tci`, host order. 4 bytes of headroom; without them the rest of the first
+// segment moves back, if its tail has room. False: neither, or the MACs are not in the first segment; nothing changed.
+bool packet_vlan_insert(struct rte_mbuf *mbuf, uint16_t tci);

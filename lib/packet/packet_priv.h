@@ -4,7 +4,9 @@
 
 #include "packet.h"
 
-#define PACKET_ANSWER_TTL 64
+#define PACKET_ANSWER_TTL   64
+#define PACKET_V4_ERROR_MAX 576  // whole IP packet, RFC 1812 4.3.2.3
+#define PACKET_V6_ERROR_MAX 1280 // RFC 4443 2.4 c
 
 static inline void *packet_at(const struct rte_mbuf *mbuf, uint32_t offset)
 {
@@ -71,3 +73,33 @@ struct packet_answer {
 	bool is_v6;
 };
 void packet_write_ip(struct rte_mbuf *mbuf, uint32_t offset, const struct packet_answer *answer);
+
+// ---------------------------------------------------------------- quoted packets (icmp.c)
+#define PACKET_QUOTED_L4_MIN 8u // RFC 792: ports, and the checksum of UDP or the tag of SCTP
+
+// Offset of the end of what an ICMP error quotes and the first segment holds.
+uint32_t packet_quoted_end(const struct rte_mbuf *mbuf, const struct packet *p);
+// From l3_offset and is_v6: addresses, protocol, l4_offset, which may lie beyond the end. False: implausible, or too short.
+bool packet_parse_quoted_ip(const struct rte_mbuf *mbuf, uint32_t end, struct packet *quoted);
+// From l4_offset: ports, l4_length. False: no ports are there, or no protocol with ports.
+bool packet_parse_quoted_ports(const struct rte_mbuf *mbuf, uint32_t end, struct packet *quoted);
+// Bytes of the quoted L4 packet as it was sent, by its IP header; 0 for a fragment, which does not tell.
+uint32_t packet_quoted_sent_length(const struct rte_mbuf *mbuf, const struct packet *quoted);
+// Ports and what is there of checksums; `delta` is that of the addresses (checksum_delta_address), also across families.
+void packet_rewrite_quoted_l4(struct rte_mbuf *mbuf, const struct packet *quoted,
+	const struct packet_nat *nat, uint64_t delta);
+
+// ---------------------------------------------------------------- errors of our own (error.c)
+// Bytes of the IP and ICMP header, and the most that may be quoted behind them.
+static inline uint32_t packet_error_headers(bool is_v6)
+{
+	return (is_v6 ? (uint32_t)sizeof(struct v6_header) : (uint32_t)sizeof(struct v4_header)) +
+	       (uint32_t)sizeof(struct icmp_header);
+}
+static inline uint32_t packet_error_quote_max(bool is_v6)
+{
+	return (is_v6 ? PACKET_V6_ERROR_MAX : PACKET_V4_ERROR_MAX) - packet_error_headers(is_v6);
+}
+// Writes both headers at l3_offset, in front of the quoted packet that is there already; answer->protocol is set here.
+void packet_write_error(struct rte_mbuf *mbuf, uint32_t l3_offset, struct packet_answer *answer,
+	enum packet_error error, uint16_t mtu);

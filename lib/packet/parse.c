@@ -10,7 +10,6 @@
 #include "packet_priv.h"
 
 #define V6_EXTENSIONS_MAX 8
-#define SCTP_COMMON_BYTES 12u // ports, verification tag, checksum
 
 enum {
 	PROTO_HOP_BY_HOP = 0,
@@ -218,7 +217,7 @@ static uint32_t l4_header_min(uint8_t protocol)
 	case NET_PROTO_UDP:
 		return sizeof(struct udp_header);
 	case NET_PROTO_SCTP:
-		return SCTP_COMMON_BYTES;
+		return SCTP_MIN; // with the head of its first chunk
 	default:
 		return 0;
 	}
@@ -232,6 +231,17 @@ static void parse_first_udp(const struct rte_mbuf *mbuf, struct packet *p)
 		refuse(p, DROP_UDP_BAD_LENGTH);
 	else if (udp->checksum == 0 && p->is_v6)
 		refuse(p, DROP_BAD_L4_CHECKSUM);
+}
+
+// Of the first chunk only the head need be here, and of INIT only that it alone has no verification tag is checked.
+static void parse_first_sctp(const struct rte_mbuf *mbuf, struct packet *p)
+{
+	const struct sctp_header *sctp = packet_at(mbuf, p->l4_offset);
+	const struct sctp_chunk *chunk = (const void *)(sctp + 1);
+	p->tcp_flags = sctp_flags(chunk->type);
+	if (rte_be_to_cpu_16(chunk->length) < sizeof(*chunk) ||
+		(chunk->type == SCTP_INIT) != (sctp->tag == 0))
+		refuse(p, DROP_SCTP_BAD_CHUNK);
 }
 
 static void parse_first_tcp(const struct rte_mbuf *mbuf, struct packet *p)
@@ -264,6 +274,8 @@ static void parse_first_l4(const struct rte_mbuf *mbuf, struct packet *p)
 		parse_first_tcp(mbuf, p);
 	else if (p->protocol == NET_PROTO_UDP)
 		parse_first_udp(mbuf, p);
+	else
+		parse_first_sctp(mbuf, p);
 }
 
 // p->kind is PACKET_FRAGMENT. Lengths first: only the last one may end where it likes, none beyond what an IP packet can be, and

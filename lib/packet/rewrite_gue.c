@@ -38,6 +38,11 @@ static __rte_always_inline uint64_t inner_sum(
 	return sum + (uint32_t)~ip->w[3] + (uint32_t)~ip->w[4];
 }
 
+static __rte_always_inline uint64_t address_sum(const struct address *a)
+{
+	return (uint64_t)a->words[0] + a->words[1] + a->words[2] + a->words[3];
+}
+
 static __rte_always_inline void write_headers(struct rte_mbuf *mbuf, const struct packet *p,
 	const struct packet_tunnel *tunnel, const struct packet_outer *outer, bool is_v6)
 {
@@ -61,7 +66,9 @@ static __rte_always_inline void write_headers(struct rte_mbuf *mbuf, const struc
 	}
 	tunnel_write_v6(at, tunnel, &inner, NET_PROTO_UDP);
 	// The pseudo-header has the length too.
-	uint64_t sum = inner_sum(mbuf, p, inner_at) + tunnel->sum + ports + length + length + gue;
+	uint64_t sum = inner_sum(mbuf, p, inner_at) + address_sum(&tunnel->src) +
+		       address_sum(&tunnel->dst) + RTE_BE16(NET_PROTO_UDP) + ports + length +
+		       length + gue;
 	rte_be16_t checksum = (rte_be16_t)~checksum_fold(sum);
 	((struct udp_header *)(void *)between)->checksum = checksum == 0 ? 0xffff : checksum;
 }

@@ -4,9 +4,6 @@
 //
 //        Ethernet 14 | outer IPv4 20 or IPv6 40 | gue: UDP 8, GUE 4 | inner packet, untouched
 //        \___________ written here ____________/
-//
-// Of the outer IPv4 header four words differ between packets to one backend (TOS, total length, id, DF) and the protocol; the
-// rest is summed in struct packet_tunnel.
 
 #include "packet_priv.h"
 
@@ -76,14 +73,16 @@ static __rte_always_inline void tunnel_write_v4(uint8_t *at, const struct packet
 		rte_cpu_to_be_32(inner->tos_length + (uint32_t)sizeof(struct v4_header));
 	rte_be32_t fragment = inner->df ? inner->df : rte_cpu_to_be_32((uint32_t)id << 16);
 	rte_be32_t proto = rte_cpu_to_be_32(protocol << 16);
-	uint16_t sum = checksum_fold((uint64_t)tunnel->sum + lengths + fragment + proto);
+	rte_be32_t src = address_v4(&tunnel->src), dst = address_v4(&tunnel->dst);
+	uint16_t sum = checksum_fold(
+		(uint64_t)TUNNEL_V4_FIXED + TUNNEL_V4_TTL + lengths + fragment + proto + src + dst);
 	struct tunnel_words *ip = (void *)at;
 	ip->w[0] = TUNNEL_V4_FIXED | lengths;
 	ip->w[1] = fragment;
 	ip->w[2] = TUNNEL_V4_TTL | proto;
 	((struct v4_header *)(void *)at)->checksum = (rte_be16_t)~sum;
-	ip->w[3] = address_v4(&tunnel->src);
-	ip->w[4] = address_v4(&tunnel->dst);
+	ip->w[3] = src;
+	ip->w[4] = dst;
 }
 
 static __rte_always_inline void tunnel_write_v6(uint8_t *at, const struct packet_tunnel *tunnel,

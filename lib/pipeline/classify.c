@@ -52,9 +52,8 @@ static bool classify_odd(struct pipeline *p, struct burst *b, uint32_t i, uint8_
 		stage_drop(p, b, i, packet->reason);
 		return true;
 	case PACKET_FRAGMENT:
-		// We send nothing but TCP and UDP from a source address; it may be the host's too.
-		if (kind == SNAPSHOT_OWN_SNAT && packet->protocol != NET_PROTO_TCP &&
-			packet->protocol != NET_PROTO_UDP)
+		// We send nothing but TCP, UDP and SCTP from a source address; it may be the host's too.
+		if (kind == SNAPSHOT_OWN_SNAT)
 			stage_punt(b, i, PIPELINE_PUNT_OTHER);
 		else
 			stage_drop(p, b, i, DROP_FRAGMENT);
@@ -109,30 +108,94 @@ static bool classify_snat(struct pipeline *p, struct burst *b, uint32_t i)
 	return true;
 }
 
-// True: the packet needs the flow table; `key` is filled.
-static bool classify_one(struct pipeline *p, struct burst *b, uint32_t i, struct flow_key *key)
+// A packet to an address that is not ours may be a dnat backend's answer: then `key` is that of its flow's second side.
+static bool classify_dnat_answer(
+	struct pipeline *p, struct burst *b, uint32_t i, struct flow_key *key)
 {
 	const struct packet *packet = &b->packets[i];
-	uint8_t kind = SNAPSHOT_OWN_NONE;
-	uint16_t slot = SNAPSHOT_SLOT_NONE;
-	if (packet->kind == PACKET_ICMP_ERROR) {
-		stage_icmp_error(p, b, i);
+	if (packet->kind != PACKET_FLOW)
 		return false;
+	const struct snapshot_address_cell *from = snapshot_find_cell(p->snapshot, &packet->src);
+	if (from->kind != SNAPSHOT_OWN_BACKEND)
+		return false;
+	b->side[i] = FLOW_SIDE_BACKEND;
+	b->may_be_foreign[i] = true;
+	*key = flow_key_make(
+		&packet->dst, packet->dst_port, packet->src_port, from->slot, packet->protocol);
+	return true;
+}
+
+enum destiny { SETTLED, NAT, ONEWAY, FRAGMENT }; // where a packet goes next
+
+// A VIP of both kinds: its listener knows.
+static __rte_noinline enum destiny classify_mixed(
+	const struct pipeline *p, const struct packet *packet, uint16_t slot)
+{
+	const struct snapshot_listener *l = snapshot_find_listener(
+		p->snapshot, slot, packet->protocol, rte_be_to_cpu_16(packet->dst_port));
+	return l != NULL && snapshot_mode_is_oneway(l->mode) ? ONEWAY : NAT;
+}
+
+// A packet with ports to an address of ours. NAT and ONEWAY: it needs that table; `key` is filled.
+static inline enum destiny classify_own(struct pipeline *p, struct burst *b, uint32_t i,
+	const struct snapshot_address_cell *cell, struct flow_key *key)
+{
+	const struct packet *packet = &b->packets[i];
+	bool is_snat = cell->kind == SNAPSHOT_OWN_SNAT;
+	b->side[i] = is_snat ? FLOW_SIDE_BACKEND : FLOW_SIDE_CLIENT;
+	if (is_snat && classify_snat(p, b, i))
+		return SETTLED;
+	*key = flow_key_make(
+		&packet->src, packet->src_port, packet->dst_port, cell->slot, packet->protocol);
+	if (likely(!(cell->tables & SNAPSHOT_TABLE_ONEWAY)))
+		return NAT;
+	return cell->tables & SNAPSHOT_TABLE_NAT ? classify_mixed(p, packet, cell->slot) : ONEWAY;
+}
+
+// Of whom a later fragment of IPv6 is, its own header does not say (RFC 8200 4.5).
+static bool fragment_may_be_ours(const struct packet *packet)
+{
+	return packet->protocol == NET_PROTO_TCP || packet->protocol == NET_PROTO_UDP ||
+	       packet->protocol == NET_PROTO_SCTP ||
+	       (packet->is_v6 && packet_fragment_offset(packet) > 0);
+}
+
+static enum destiny classify_foreign_or_dnat(
+	struct pipeline *p, struct burst *b, uint32_t i, struct flow_key *key)
+{
+	const struct packet *packet = &b->packets[i];
+	if (packet->have_addresses && packet->reason != DROP_NOT_OUR_MAC) {
+		if (classify_dnat_answer(p, b, i, key))
+			return NAT;
+		if (packet->kind == PACKET_FRAGMENT && fragment_may_be_ours(packet) &&
+			snapshot_find_cell(p->snapshot, &packet->src)->kind == SNAPSHOT_OWN_BACKEND)
+			return FRAGMENT;
+	}
+	classify_foreign(p, b, i);
+	return SETTLED;
+}
+
+static inline enum destiny classify_one(
+	struct pipeline *p, struct burst *b, uint32_t i, struct flow_key *key)
+{
+	static const struct snapshot_address_cell nobody = { .slot = SNAPSHOT_SLOT_NONE };
+	const struct packet *packet = &b->packets[i];
+	const struct snapshot_address_cell *cell = &nobody;
+	if (unlikely(packet->kind == PACKET_ICMP_ERROR)) {
+		stage_icmp_error(p, b, i);
+		return SETTLED;
 	}
 	if (likely(packet->have_addresses) && packet->reason != DROP_NOT_OUR_MAC)
-		slot = snapshot_find_own(p->snapshot, &packet->dst, &kind);
-	if (slot == SNAPSHOT_SLOT_NONE) {
-		classify_foreign(p, b, i);
-		return false;
+		cell = snapshot_find_cell(p->snapshot, &packet->dst);
+	if (unlikely(cell->kind == SNAPSHOT_OWN_NONE || cell->kind == SNAPSHOT_OWN_BACKEND))
+		return classify_foreign_or_dnat(p, b, i, key);
+	if (unlikely(packet->kind != PACKET_FLOW)) {
+		if (packet->kind == PACKET_FRAGMENT && fragment_may_be_ours(packet))
+			return FRAGMENT;
+		if (classify_odd(p, b, i, cell->kind))
+			return SETTLED;
 	}
-	if (unlikely(packet->kind != PACKET_FLOW) && classify_odd(p, b, i, kind))
-		return false;
-	b->side[i] = kind == SNAPSHOT_OWN_SNAT ? FLOW_SIDE_BACKEND : FLOW_SIDE_CLIENT;
-	if (kind == SNAPSHOT_OWN_SNAT && classify_snat(p, b, i))
-		return false;
-	*key = flow_key_make(
-		&packet->src, packet->src_port, packet->dst_port, slot, packet->protocol);
-	return true;
+	return classify_own(p, b, i, cell, key);
 }
 
 // Apart from the loop below: what a parse has just written, in pieces, is read back there in words, and by then the pieces
@@ -148,13 +211,49 @@ static void parse_all(struct pipeline *p, struct burst *b)
 	}
 }
 
-uint32_t stage_classify(struct pipeline *p, struct burst *b, uint8_t *pending)
+// The key is made where a NAT packet's belongs, which nearly every packet is; the next one takes the place if this one goes
+// elsewhere.
+static inline void list(struct pending *nat, struct pending *oneway, enum destiny to, uint32_t i)
 {
-	uint32_t n = 0;
+	if (likely(to == NAT)) {
+		nat->at[nat->n++] = (uint8_t)i;
+	} else if (to == ONEWAY) {
+		oneway->keys[oneway->n] = nat->keys[nat->n];
+		oneway->at[oneway->n++] = (uint8_t)i;
+	}
+}
+
+uint64_t stage_classify(
+	struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway)
+{
+	uint64_t fragments = 0;
+	nat->n = oneway->n = 0;
 	parse_all(p, b);
 	for (uint32_t i = 0; i < b->n; i++) {
-		if (classify_one(p, b, i, &b->keys[n]))
-			pending[n++] = (uint8_t)i;
+		enum destiny to = classify_one(p, b, i, &nat->keys[nat->n]);
+		if (unlikely(to == FRAGMENT))
+			fragments |= 1ull << i;
+		else
+			list(nat, oneway, to, i);
 	}
-	return n;
+	return fragments;
+}
+
+void stage_classify_tuple(struct pipeline *p, struct burst *b, uint32_t i, struct pending *nat,
+	struct pending *oneway)
+{
+	struct packet *packet = &b->packets[i];
+	const struct snapshot_address_cell *cell = snapshot_find_cell(p->snapshot, &packet->dst);
+	struct flow_key *key = &nat->keys[nat->n];
+	uint8_t kind = packet->kind;
+	if (cell->kind == SNAPSHOT_OWN_VIP || cell->kind == SNAPSHOT_OWN_SNAT) {
+		list(nat, oneway, classify_own(p, b, i, cell, key), i);
+		return;
+	}
+	packet->kind = PACKET_FLOW; // as classify_dnat_answer wants it
+	if (classify_dnat_answer(p, b, i, key))
+		list(nat, oneway, NAT, i);
+	else
+		stage_punt(b, i, PIPELINE_PUNT_OTHER);
+	packet->kind = kind;
 }

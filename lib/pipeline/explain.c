@@ -7,7 +7,7 @@
 
 const char *pipeline_verdict_name(enum pipeline_verdict v)
 {
-	static const char *const names[] = { "forward", "reply", "punt", "drop", "resteer",
+	static const char *const names[] = { "forward", "reply", "punt", "drop", "resteer", "held",
 		"wait" };
 	return (unsigned)v < ARRAY_SIZE(names) ? names[v] : "unknown";
 }
@@ -65,36 +65,71 @@ static void explain_way(
 		nexthop_word_port(word));
 }
 
+static const char *mode_name(uint8_t mode)
+{
+	static const char *const names[] = { "fullnat", "dnat", "ipip", "gue", "l2dsr" };
+	return mode < ARRAY_SIZE(names) ? names[mode] : "unknown";
+}
+
 static void explain_flow(
 	const struct pipeline *p, uint32_t idx, uint8_t side, struct pipeline_explanation *out)
 {
 	const struct flow_record *r = flow_record(&p->flows, idx);
 	char backend[ADDRESS_TEXT_LEN + 10], client[ADDRESS_TEXT_LEN + 10],
-		snat[ADDRESS_TEXT_LEN + 10];
-	endpoint_format(&r->backend, rte_be_to_cpu_16(r->backend_port), backend, sizeof(backend));
+		face[ADDRESS_TEXT_LEN + 10];
+	endpoint_format(
+		flow_server(p, r), rte_be_to_cpu_16(flow_server_port(r)), backend, sizeof(backend));
 	endpoint_format(&r->client, rte_be_to_cpu_16(r->client_port), client, sizeof(client));
-	endpoint_format(&p->snapshot->own[r->snat_slot].address, rte_be_to_cpu_16(r->snat_port),
-		snat, sizeof(snat));
+	endpoint_format(flow_face(p, r), rte_be_to_cpu_16(flow_face_port(r)), face, sizeof(face));
 	out->flow_idx = idx;
 	out->backend_id = r->backend_id;
 	step(out, "flow", "known: %s, idle %u s, client %s, backend %s, source %s",
-		flow_state_name(r->state), p->now_s - r->stamp_s, client, backend, snat);
-	explain_way(p, side == FLOW_SIDE_CLIENT ? &r->backend : &r->client, out);
+		flow_state_name(r->state), p->now_s - r->stamp_s, client, backend, face);
+	explain_way(p, side == FLOW_SIDE_CLIENT ? flow_server(p, r) : &r->client, out);
+}
+
+// Towards a backend of a one-way mode: way, tunnel.
+static void explain_oneway(const struct pipeline *p, const struct snapshot_backend *backend,
+	struct pipeline_explanation *out)
+{
+	bool is_v6 = !address_is_v4(&backend->address);
+	const struct address *source = &p->snapshot->tunnel_source[is_v6];
+	char text[ADDRESS_TEXT_LEN];
+	explain_way(p, &backend->address, out);
+	if (backend->mode == SNAPSHOT_L2DSR || out->verdict == PIPELINE_DROP)
+		return;
+	if (address_is_unspecified(source)) {
+		step(out, "tunnel", "no SNAT address of IPv%d, which would be its source",
+			is_v6 ? 6 : 4);
+		refuse(out, PIPELINE_DROP, DROP_NO_SNAT_ADDRESS);
+		return;
+	}
+	step(out, "tunnel", "%s from %s", mode_name(backend->mode), address_format(source, text));
 }
 
 static void explain_pick(const struct pipeline *p, const struct snapshot_listener *l,
 	const struct pipeline_question *q, struct pipeline_explanation *out)
 {
-	struct snapshot_pick pick = snapshot_pick(p->snapshot, l,
-		snapshot_pick_hash(
-			l, &q->src, rte_cpu_to_be_16(q->src_port), rte_cpu_to_be_16(q->dst_port)));
+	struct packet packet = { .src = q->src,
+		.dst = q->dst,
+		.src_port = rte_cpu_to_be_16(q->src_port),
+		.dst_port = rte_cpu_to_be_16(q->dst_port),
+		.protocol = q->protocol,
+		.tcp_flags = q->tcp_flags };
+	struct snapshot_pick pick = stage_pick(p, l, &packet);
 	if (pick.backend_id == SNAPSHOT_BACKEND_NONE) {
 		step(out, "pick", "none of %u backends may take new flows", l->n_members);
 		refuse(out, PIPELINE_REPLY, DROP_NO_BACKEND);
 		return;
 	}
-	static const char *const why[] = { "first choice", "first choice not eligible, second",
-		"neither candidate eligible, by hash among the rest", "" };
+	static const char *const why[] = {
+		[SNAPSHOT_PICK_PRIMARY] = "first choice",
+		[SNAPSHOT_PICK_SECOND] = "first choice not eligible, second",
+		[SNAPSHOT_PICK_FALLBACK] = "neither candidate eligible, by hash among the rest",
+		[SNAPSHOT_PICK_NONE] = "",
+		[SNAPSHOT_PICK_LIGHTER] = "least connections: fewer than the first choice",
+		[SNAPSHOT_PICK_STICKY] = "session affinity: the client's backend",
+	};
 	const struct snapshot_backend *backend = &p->snapshot->backends[pick.backend_id];
 	char text[ADDRESS_TEXT_LEN + 10];
 	endpoint_format(&backend->address, backend->port, text, sizeof(text));
@@ -102,15 +137,37 @@ static void explain_pick(const struct pipeline *p, const struct snapshot_listene
 		pick.slot, l->table_size, text, why[pick.step], backend->weight, l->n_eligible,
 		l->n_members);
 	out->backend_id = pick.backend_id;
-	int family = address_is_v4(&backend->address) ? 4 : 6;
-	uint64_t n_free = snat_n_free(p->snat, family);
-	step(out, "snat", "%lu IPv%d source ports free on this worker", (unsigned long)n_free,
-		family);
-	if (n_free == 0) {
-		refuse(out, PIPELINE_DROP, DROP_SNAT_EXHAUSTED);
+	if (snapshot_mode_is_oneway(l->mode)) {
+		explain_oneway(p, backend, out);
 		return;
 	}
+	int family = address_is_v4(&backend->address) ? 4 : 6;
+	uint64_t n_free = snat_n_free(p->snat, family);
+	if (l->mode == SNAPSHOT_DNAT) {
+		step(out, "source", "the client's own, as mode dnat has it");
+	} else {
+		step(out, "snat", "%lu IPv%d source ports free on this worker",
+			(unsigned long)n_free, family);
+		if (n_free == 0) {
+			refuse(out, PIPELINE_DROP, DROP_SNAT_EXHAUSTED);
+			return;
+		}
+	}
 	explain_way(p, &backend->address, out);
+}
+
+// Would a packet without a flow be handed to another worker?
+static bool explain_owner(const struct pipeline *p, const struct snapshot_listener *l,
+	const struct pipeline_question *q, struct pipeline_explanation *out)
+{
+	if (p->n_workers == 1 || (l->mode != SNAPSHOT_DNAT && l->affinity_s == 0))
+		return false;
+	out->owner_worker = flow_owner_by_client(&q->src, p->n_workers);
+	if (out->owner_worker == p->worker_idx)
+		return false;
+	step(out, "owner", "worker %u opens this client's flows", out->owner_worker);
+	refuse(out, PIPELINE_RESTEER, DROP_NONE);
+	return true;
 }
 
 static void explain_miss(const struct pipeline *p, const struct pipeline_question *q, uint16_t slot,
@@ -127,7 +184,8 @@ static void explain_miss(const struct pipeline *p, const struct pipeline_questio
 		return;
 	}
 	out->listener_idx = (uint32_t)(l - s->listeners);
-	step(out, "listener", "service %s, port %u", s->services[l->service_idx].name, l->port);
+	step(out, "listener", "service %s, port %u, mode %s", s->services[l->service_idx].name,
+		l->port, mode_name(l->mode));
 	if (!snapshot_source_allowed(s, l, &q->src)) {
 		step(out, "source", "not in any of the %u source ranges", l->n_sources);
 		refuse(out, PIPELINE_DROP, DROP_SOURCE_RANGE);
@@ -135,14 +193,40 @@ static void explain_miss(const struct pipeline *p, const struct pipeline_questio
 	}
 	step(out, "source", l->n_sources ? "allowed by one of %u ranges" : "everybody is allowed",
 		l->n_sources);
+	if (explain_owner(p, l, q, out))
+		return;
 	bool is_syn = (q->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
-	if (q->protocol == NET_PROTO_TCP && !is_syn) {
+	if (q->protocol != NET_PROTO_UDP && !is_syn && !snapshot_mode_is_oneway(l->mode)) {
 		step(out, "state", "not a SYN, and no flow: answered with RST");
 		refuse(out, q->tcp_flags & TCP_RST ? PIPELINE_DROP : PIPELINE_REPLY,
 			q->tcp_flags & TCP_RST ? DROP_NO_FLOW_QUIET : DROP_NO_FLOW);
 		return;
 	}
 	explain_pick(p, l, q, out);
+}
+
+// A known flow of a one-way mode. False: none.
+static bool explain_entry(
+	const struct pipeline *p, const struct flow_key *key, struct pipeline_explanation *out)
+{
+	if (p->oneway.header == NULL ||
+		!(p->snapshot->own[key->own_slot].tables & SNAPSHOT_TABLE_ONEWAY))
+		return false;
+	uint32_t ref = oneway_lookup(&p->oneway, key);
+	if (ref == ONEWAY_NONE)
+		return false;
+	uint64_t word = oneway_word(&p->oneway, ref);
+	const struct snapshot_backend *backend = pipeline_backend(p, oneway_backend_id(word));
+	if (backend == NULL || oneway_is_expired(&p->oneway, word, &p->oneway_timeouts))
+		return false;
+	char text[ADDRESS_TEXT_LEN + 10];
+	endpoint_format(&backend->address, backend->port, text, sizeof(text));
+	out->backend_id = oneway_backend_id(word);
+	out->listener_idx = backend->listener_idx;
+	step(out, "flow", "known: %s, idle %u s, backend %s, one way",
+		oneway_state_name(oneway_state(word)), oneway_idle_s(&p->oneway, word), text);
+	explain_oneway(p, backend, out);
+	return true;
 }
 
 // Address and ownership. True: it is ours and this worker's; key is filled.
@@ -154,6 +238,14 @@ static bool explain_address(const struct pipeline *p, const struct pipeline_ques
 	uint16_t slot = snapshot_find_own(p->snapshot, &q->dst, &kind);
 	address_format(&q->dst, text);
 	refuse(out, PIPELINE_PUNT, DROP_NONE);
+	const struct snapshot_address_cell *from = snapshot_find_cell(p->snapshot, &q->src);
+	if (slot == SNAPSHOT_SLOT_NONE && from->kind == SNAPSHOT_OWN_BACKEND) {
+		step(out, "address", "%s is not ours, but the source is a backend of mode dnat",
+			text);
+		*key = flow_key_make(&q->dst, rte_cpu_to_be_16(q->dst_port),
+			rte_cpu_to_be_16(q->src_port), from->slot, q->protocol);
+		return true;
+	}
 	if (slot == SNAPSHOT_SLOT_NONE) {
 		step(out, "address", "%s is not ours: to the kernel", text);
 		return false;
@@ -161,7 +253,8 @@ static bool explain_address(const struct pipeline *p, const struct pipeline_ques
 	step(out, "address", "%s is a %s (slot %u, snapshot %lu)", text,
 		kind == SNAPSHOT_OWN_VIP ? "VIP" : "SNAT address", slot,
 		(unsigned long)p->snapshot->generation);
-	if (q->protocol != NET_PROTO_TCP && q->protocol != NET_PROTO_UDP) {
+	if (q->protocol != NET_PROTO_TCP && q->protocol != NET_PROTO_UDP &&
+		q->protocol != NET_PROTO_SCTP) {
 		step(out, "protocol", "protocol %u has no listeners", q->protocol);
 		refuse(out, PIPELINE_DROP, DROP_PROTOCOL);
 		return false;
@@ -213,6 +306,11 @@ void pipeline_explain(const struct pipeline *p, const struct pipeline_question *
 	if (idx != FLOW_NONE &&
 		!flow_gives_way(p, flow_record(&p->flows, idx), side, q->tcp_flags)) {
 		explain_flow(p, idx, side, out);
+	} else if (kind == SNAPSHOT_OWN_NONE) {
+		step(out, "flow", "none: the backend's own traffic, to the kernel");
+		refuse(out, PIPELINE_PUNT, DROP_NONE);
+	} else if (explain_entry(p, &key, out)) {
+		;
 	} else if (kind == SNAPSHOT_OWN_SNAT) {
 		step(out, "flow", "none: nothing starts at a SNAT address");
 		refuse(out, PIPELINE_DROP, DROP_NO_FLOW_QUIET);

@@ -3,43 +3,112 @@
 // The first packet of a flow, and what a known flow does with its next one.
 #include "pipeline_priv.h"
 
+// The way a flow of mode dnat is told apart from others is (client, backend): two VIPs with one backend and a client that uses
+// one port for both would be one flow to it. The older one gives way unless it is confirmed.
+static enum drop_reason dnat_claim(struct pipeline *p, const struct flow_record *r)
+{
+	struct flow_key key = flow_backend_key(r);
+	uint8_t side;
+	uint32_t idx = flow_lookup(&p->flows, &key, &side);
+	if (idx == FLOW_NONE)
+		return DROP_NONE;
+	const struct flow_record *other = flow_record(&p->flows, idx);
+	bool keep = flow_is_confirmed(other->state) && other->state < FLOW_STATE_CLOSING &&
+		    !flow_is_expired(other, p->policies, p->now_s);
+	if (keep || (other->state == FLOW_STATE_UDP_TWOWAY &&
+			    !flow_is_expired(other, p->policies, p->now_s)))
+		return DROP_DNAT_TUPLE_TAKEN;
+	counters_add(p->counters, COUNTER_FLOWS_EVICTED, 1);
+	stage_end_flow(p, idx);
+	return DROP_NONE;
+}
+
+// The backend's side of the record: in fullnat a source port of ours, in dnat the client as it is.
+static enum drop_reason flow_face_backend(
+	struct pipeline *p, const struct packet *packet, struct flow_record *r)
+{
+	if (r->flags & FLOW_FLAG_DNAT)
+		return dnat_claim(p, r);
+	uint32_t spread = (uint32_t)hash_fold(
+		packet->src.halves[1] ^ packet->src_port, p->flows.key.words[0] | 1);
+	return stage_take_port(p, r, spread);
+}
+
+static uint8_t flow_flags(const struct snapshot_listener *l, const struct packet *packet,
+	const struct snapshot_backend *backend)
+{
+	uint8_t flags = 0;
+	if (l->mode == SNAPSHOT_DNAT)
+		flags |= FLOW_FLAG_DNAT;
+	if (address_is_v4(&backend->address) == packet->is_v6)
+		flags |= FLOW_FLAG_CROSS;
+	if (packet->protocol == NET_PROTO_TCP && l->client_address == SNAPSHOT_CLIENT_TOA)
+		flags |= FLOW_FLAG_TOA;
+	if (packet->protocol == NET_PROTO_TCP && l->client_address == SNAPSHOT_CLIENT_PROXY_V2)
+		flags |= FLOW_FLAG_PROXY | FLOW_FLAG_PROXY_PENDING;
+	return flags;
+}
+
+// Where the client's stream begins: one behind its SYN.
+static void flow_set_isn(struct flow_record *r, const struct rte_mbuf *mbuf, const struct packet *p)
+{
+	if (!(r->flags & (FLOW_FLAG_TOA | FLOW_FLAG_PROXY)))
+		return;
+	const struct tcp_header *tcp =
+		rte_pktmbuf_mtod_offset(mbuf, const struct tcp_header *, p->l4_offset);
+	uint32_t first = rte_be_to_cpu_32(tcp->sequence) + 1;
+	r->isn[0] = (uint8_t)(first >> 16);
+	r->isn[1] = (uint8_t)(first >> 8);
+	r->isn[2] = (uint8_t)first;
+}
+
 // Source port, next hops, record. 0 or the reason why not.
 static enum drop_reason flow_open(struct pipeline *p, struct burst *b, uint32_t i,
 	const struct snapshot_listener *l, uint32_t backend_id)
 {
 	const struct packet *packet = &b->packets[i];
 	const struct snapshot_backend *backend = &p->snapshot->backends[backend_id];
+	bool is_range = l->port != l->port_max; // its ports stay as they are
+	rte_be16_t backend_port = is_range ? packet->dst_port : rte_cpu_to_be_16(backend->port);
 	struct flow_record r = {
 		.client = packet->src,
 		.client_port = packet->src_port,
 		.vip_port = packet->dst_port,
 		.vip_slot = l->slot,
 		.backend = backend->address,
-		.backend_port = rte_cpu_to_be_16(backend->port),
+		.backend_port = backend_port,
 		.protocol = packet->protocol,
-		.state = packet->protocol == NET_PROTO_TCP ? FLOW_STATE_SYN_SENT
-							   : FLOW_STATE_UDP_ONEWAY,
+		.state = packet->protocol == NET_PROTO_UDP ? FLOW_STATE_UDP_ONEWAY
+							   : FLOW_STATE_SYN_SENT,
 		.policy = l->policy,
-		.backend_id = backend_id,
+		.backend_id = backend_id & FLOW_BACKEND_ID_MAX,
+		.flags = flow_flags(l, packet, backend),
 		.stamp_s = p->now_s,
 		.route_generation = route_tag(p->snapshot->fib),
 		.nexthop_client = pipeline_route(p, &packet->src),
 		.nexthop_backend = pipeline_route(p, &backend->address),
 	};
-	uint32_t spread = (uint32_t)hash_fold(
-		packet->src.halves[1] ^ packet->src_port, p->flows.key.words[0] | 1);
-	enum drop_reason refused = stage_take_port(p, &r, spread);
+	if (r.flags & FLOW_FLAG_DNAT) {
+		r.backend = packet->src;
+		r.backend_port = packet->src_port;
+		r.snat_slot = backend->own_slot;
+		r.snat_port = backend_port;
+	}
+	flow_set_isn(&r, b->mbufs[i], packet);
+	enum drop_reason refused = flow_face_backend(p, packet, &r);
 	if (refused != DROP_NONE)
 		return refused;
 	uint32_t idx = flow_add(&p->flows, &r);
 	if (idx == FLOW_NONE && stage_make_room(p))
 		idx = flow_add(&p->flows, &r);
 	if (idx == FLOW_NONE) {
-		snat_free(
-			p->snat, r.snat_slot, r.snat_port, &r.backend, r.backend_port, r.protocol);
+		if (!(r.flags & FLOW_FLAG_DNAT))
+			snat_free(p->snat, r.snat_slot, r.snat_port, &r.backend, r.backend_port,
+				r.protocol);
 		return DROP_FLOW_TABLE_FULL;
 	}
-	snat_name(p->snat, idx);
+	if (!(r.flags & FLOW_FLAG_DNAT))
+		snat_name(p->snat, idx);
 	b->flow_idx[i] = idx;
 	b->side[i] = FLOW_SIDE_CLIENT;
 	counters_add(p->counters, COUNTER_FLOWS_CREATED, 1);
@@ -49,43 +118,41 @@ static enum drop_reason flow_open(struct pipeline *p, struct burst *b, uint32_t 
 	return DROP_NONE;
 }
 
+// Nothing starts on the backend's side. What a dnat backend sends to others is the kernel's.
+static void miss_from_backend(struct pipeline *p, struct burst *b, uint32_t i)
+{
+	if (!b->may_be_foreign[i])
+		stage_drop(p, b, i, DROP_NO_FLOW_QUIET);
+	else if (!stage_to_owner(p, b, i, &b->packets[i].dst))
+		stage_punt(b, i, PIPELINE_PUNT_OTHER);
+}
+
 void stage_open(struct pipeline *p, struct burst *b, uint32_t i)
 {
 	const struct packet *packet = &b->packets[i];
-	if (b->side[i] == FLOW_SIDE_BACKEND) { // nothing starts there
-		stage_drop(p, b, i, DROP_NO_FLOW_QUIET);
+	if (b->side[i] == FLOW_SIDE_BACKEND) {
+		miss_from_backend(p, b, i);
 		return;
 	}
-	uint8_t kind = SNAPSHOT_OWN_NONE;
-	uint16_t slot = snapshot_find_own(p->snapshot, &packet->dst, &kind);
-	const struct snapshot_listener *l = snapshot_find_listener(
-		p->snapshot, slot, packet->protocol, rte_be_to_cpu_16(packet->dst_port));
-	uint8_t own_kind;
-	if (snapshot_find_own(p->snapshot, &packet->src, &own_kind) != SNAPSHOT_SLOT_NONE) {
-		stage_drop(p, b, i, DROP_IMPOSSIBLE_SOURCE);
+	if (unlikely(packet->kind == PACKET_FRAGMENT) && stage_walk(p, b, i))
+		return; // its flow may be another worker's: fragments come by addresses alone
+	const struct snapshot_listener *l = stage_admit(p, b, i);
+	if (l == NULL)
 		return;
-	}
-	if (l == NULL) {
-		stage_refuse(p, b, i, DROP_CLOSED_PORT);
+	if ((l->mode == SNAPSHOT_DNAT || l->affinity_s > 0) &&
+		stage_to_owner(p, b, i, &packet->src))
 		return;
-	}
-	b->listener_idx[i] = (uint32_t)(l - p->snapshot->listeners);
-	if (!snapshot_source_allowed(p->snapshot, l, &packet->src)) {
-		stage_drop(p, b, i, DROP_SOURCE_RANGE);
-		return;
-	}
-	if (packet->protocol == NET_PROTO_TCP &&
+	if (packet->protocol != NET_PROTO_UDP &&
 		(packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN) {
 		stage_refuse(p, b, i, DROP_NO_FLOW);
 		return;
 	}
-	if (packet_l4_checksum_is_partial(b->mbufs[i], packet) &&
+	if (packet->kind == PACKET_FLOW && packet_l4_checksum_is_partial(b->mbufs[i], packet) &&
 		!packet_l4_checksum_ok(b->mbufs[i], packet)) {
 		stage_drop(p, b, i, DROP_BAD_L4_CHECKSUM);
 		return;
 	}
-	struct snapshot_pick pick = snapshot_pick(p->snapshot, l,
-		snapshot_pick_hash(l, &packet->src, packet->src_port, packet->dst_port));
+	struct snapshot_pick pick = stage_pick(p, l, packet);
 	if (pick.backend_id == SNAPSHOT_BACKEND_NONE) {
 		stage_refuse(p, b, i, DROP_NO_BACKEND);
 		return;
@@ -96,10 +163,12 @@ void stage_open(struct pipeline *p, struct burst *b, uint32_t i)
 		return;
 	}
 	enum drop_reason refused = flow_open(p, b, i, l, pick.backend_id);
-	if (refused != DROP_NONE)
+	if (refused != DROP_NONE) {
 		stage_drop(p, b, i, refused);
-	else
-		b->verdict[i] = PIPELINE_FORWARD;
+		return;
+	}
+	stage_picked(p, l, packet, pick.backend_id);
+	b->verdict[i] = PIPELINE_FORWARD;
 }
 
 // A client's SYN on a flow that exists: retransmitted, or its port used again.
@@ -128,7 +197,7 @@ bool flow_gives_way(const struct pipeline *p, const struct flow_record *r, enum 
 
 static enum flow_state state_next(const struct flow_record *r, enum flow_side side, uint8_t flags)
 {
-	if (r->protocol == NET_PROTO_TCP)
+	if (r->protocol != NET_PROTO_UDP) // SCTP's chunks come as flags of the same meaning
 		return flow_tcp_next(r->state, side, flags);
 	return side == FLOW_SIDE_BACKEND ? FLOW_STATE_UDP_TWOWAY : r->state;
 }
@@ -136,7 +205,7 @@ static enum flow_state state_next(const struct flow_record *r, enum flow_side si
 // The first answer of a backend shows whether its checksums are left to an offload.
 static bool answer_is_partial(const struct burst *b, uint32_t i, const struct flow_record *r)
 {
-	return b->side[i] == FLOW_SIDE_BACKEND &&
+	return b->side[i] == FLOW_SIDE_BACKEND && b->packets[i].kind == PACKET_FLOW &&
 	       (r->state == FLOW_STATE_SYN_SENT || r->state == FLOW_STATE_UDP_ONEWAY) &&
 	       packet_l4_checksum_is_partial(b->mbufs[i], &b->packets[i]) &&
 	       !packet_l4_checksum_ok(b->mbufs[i], &b->packets[i]);

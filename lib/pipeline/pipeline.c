@@ -11,7 +11,8 @@
 // Invariant: after pipeline_run every packet has a verdict, and each drop and each answer was counted once.
 #include "pipeline_priv.h"
 
-#define PREFETCH_AHEAD 4
+#define PREFETCH_AHEAD   4
+#define ONEWAY_SLICE_MAX 64 // lines that one slice of the sweep looks at
 
 void pipeline_init(struct pipeline *p)
 {
@@ -66,31 +67,44 @@ void pipeline_refresh_policies(struct pipeline *p)
 	for (uint32_t i = 0; i < s->n_policies && i < SNAPSHOT_POLICIES_MAX; i++)
 		p->policies[i] =
 			flow_policy_make(s->policies[i].tcp_idle_s, s->policies[i].udp_idle_s);
+	p->oneway_timeouts = (struct oneway_timeouts){
+		.backends = (const struct oneway_backend *)(const void *)s->idle,
+		.n_backends = s->idle ? s->n_backends : 0,
+		.policies = p->policies,
+	};
 	p->policies_generation = s->generation;
 }
+
+_Static_assert(
+	sizeof(struct snapshot_idle) == sizeof(struct oneway_backend) &&
+		offsetof(struct snapshot_idle, policy) == offsetof(struct oneway_backend, policy),
+	"a snapshot's rows are taken as they are");
 
 static void burst_clear(struct burst *b)
 {
 	uint32_t n = b->n;
+	b->n_given_up = 0;
 	memset(b->verdict, PIPELINE_DROP, n);
 	memset(b->reason, DROP_NONE, n);
 	memset(b->was_reply, 0, n);
+	memset(b->may_be_foreign, 0, n);
 	memset(b->backend_id, 0xff, n * sizeof(b->backend_id[0])); // SNAPSHOT_BACKEND_NONE
 	memset(b->listener_idx, 0xff, n * sizeof(b->listener_idx[0]));
 	memset(b->flow_idx, 0xff, n * sizeof(b->flow_idx[0])); // FLOW_NONE
 }
 
-// Looks the pending packets up in one go: their keys lie side by side at the front of the scratch.
-static void stage_look_up(struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t n)
+// Looks the pending packets up in one go.
+static void stage_look_up(struct pipeline *p, struct burst *b, struct pending *pending)
 {
 	uint32_t found[BURST_MAX];
 	uint8_t side[BURST_MAX];
+	uint32_t n = pending->n;
 	for (uint32_t k = 0; k < n; k++)
-		b->hashes[k] = flow_key_hash(&p->flows.key, &b->keys[k]);
-	flow_lookup_bulk(&p->flows, b->keys, b->hashes, n, found, side);
+		pending->hashes[k] = flow_key_hash(&p->flows.key, &pending->keys[k]);
+	flow_lookup_bulk(&p->flows, pending->keys, pending->hashes, n, found, side);
 	uint32_t n_hits = 0;
 	for (uint32_t k = 0; k < n; k++) {
-		uint32_t i = pending[k];
+		uint32_t i = pending->at[k];
 		bool hit = found[k] != FLOW_NONE;
 		b->flow_idx[i] = found[k];
 		b->side[i] = hit ? side[k] : b->side[i]; // else what the address said
@@ -145,43 +159,62 @@ static inline bool follow_plain(struct pipeline *p, struct burst *b, uint32_t i)
 
 // A new flow may be given the record of one that ended, or had to make room, after earlier packets of this burst were
 // decided by it: those are rewritten first, while the record still says what they need.
-static void stage_decide(struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t n)
+static void stage_decide(struct pipeline *p, struct burst *b, const struct pending *pending)
 {
 	bool changed = false; // a flow was added or removed in this burst
-	uint32_t n_rewritten = 0;
+	uint64_t added = 0;   // a bit for the hash of each one added
+	const uint8_t *at = pending->at;
+	uint32_t n_rewritten = 0, n = pending->n;
 	for (uint32_t k = 0; k < n; k++) {
-		uint32_t i = pending[k];
-		if (changed &&
-			(b->flow_idx[i] == FLOW_NONE || flow_is_stale_answer(p, b, i, &b->keys[k])))
-			look_again(p, b, i, &b->keys[k]);
+		uint32_t i = at[k];
+		const struct flow_key *key = &pending->keys[k];
+		uint64_t bit = 1ull << (pending->hashes[k] & 63);
+		bool stale = changed &&
+			     (b->flow_idx[i] != FLOW_NONE
+					     ? flow_is_stale_answer(p, b, i, key)
+					     : b->side[i] == FLOW_SIDE_BACKEND || (added & bit));
+		if (unlikely(stale))
+			look_again(p, b, i, key);
 		if (b->flow_idx[i] != FLOW_NONE &&
 			(likely(follow_plain(p, b, i)) || stage_follow(p, b, i))) {
 			changed |= b->flow_idx[i] == FLOW_NONE; // reset
 			continue;
 		}
 		changed = true;
+		added |= bit;
 		b->flow_idx[i] = FLOW_NONE;
-		stage_rewrite(p, b, pending + n_rewritten, k - n_rewritten);
+		stage_rewrite(p, b, at + n_rewritten, k - n_rewritten);
 		n_rewritten = k;
 		stage_open(p, b, i);
 	}
-	stage_rewrite(p, b, pending + n_rewritten, n - n_rewritten);
+	stage_rewrite(p, b, at + n_rewritten, n - n_rewritten);
+}
+
+void stage_pending(struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway)
+{
+	if (nat->n > 0) {
+		stage_look_up(p, b, nat);
+		stage_decide(p, b, nat);
+	}
+	if (oneway->n > 0)
+		stage_oneway(p, b, oneway);
 }
 
 void pipeline_run(struct pipeline *p, struct burst *b)
 {
 	if (p->policies_generation != p->snapshot->generation)
 		pipeline_refresh_policies(p);
+	if (unlikely(p->oneway.now_s != p->now_s) && p->oneway.header != NULL)
+		oneway_advance(&p->oneway, p->now_s);
 	uint32_t ahead = b->n < PREFETCH_AHEAD ? b->n : PREFETCH_AHEAD;
 	for (uint32_t i = 0; i < ahead; i++)
 		__builtin_prefetch(rte_pktmbuf_mtod(b->mbufs[i], void *), 1);
 	burst_clear(b);
-	uint8_t pending[BURST_MAX];
-	uint32_t n = stage_classify(p, b, pending);
-	if (n > 0) {
-		stage_look_up(p, b, pending, n);
-		stage_decide(p, b, pending, n);
-	}
+	struct pending nat, oneway;
+	uint64_t fragments = stage_classify(p, b, &nat, &oneway);
+	stage_pending(p, b, &nat, &oneway);
+	if (unlikely(fragments != 0))
+		stage_fragments(p, b, fragments);
 }
 
 void stage_end_flow(struct pipeline *p, uint32_t flow_idx)
@@ -190,7 +223,9 @@ void stage_end_flow(struct pipeline *p, uint32_t flow_idx)
 	struct pipeline_backend_counters *block = pipeline_backend_block(p, r->backend_id);
 	if (block)
 		relaxed_add(&block->flows_ended, 1);
-	snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port, r->protocol);
+	if (!(r->flags & FLOW_FLAG_DNAT))
+		snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
+			r->protocol);
 	flow_remove(&p->flows, flow_idx);
 }
 
@@ -206,6 +241,30 @@ static void forget_old_routes(struct pipeline *p, uint32_t first, uint32_t max_r
 	}
 }
 
+// The one-way tables' turn: as many lines as records, since either is one line of memory.
+static uint32_t sweep_oneway(struct pipeline *p, uint32_t max_lines)
+{
+	uint64_t words[4 * ONEWAY_SLICE_MAX];
+	uint32_t n_ended = 0;
+	if (p->oneway.header == NULL)
+		return 0;
+	oneway_advance(&p->oneway, p->now_s);
+	uint32_t n = oneway_sweep(&p->oneway, &p->oneway_timeouts,
+		max_lines < ONEWAY_SLICE_MAX ? max_lines : ONEWAY_SLICE_MAX, words);
+	for (uint32_t i = 0; i < n; i++) {
+		if (oneway_state(words[i]) == ONEWAY_AFFINITY)
+			continue;
+		struct pipeline_backend_counters *block =
+			pipeline_backend_block(p, oneway_backend_id(words[i]));
+		if (block)
+			relaxed_add(&block->flows_ended, 1);
+		n_ended++;
+	}
+	if (n_ended > 0)
+		counters_add(p->counters, COUNTER_FLOWS_EXPIRED, n_ended);
+	return n_ended;
+}
+
 uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 {
 	uint32_t expired[256];
@@ -219,8 +278,9 @@ uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 	for (uint32_t i = 0; i < n; i++) { // their lines come while the first ones are ended
 		const struct flow_record *r = flow_record(&p->flows, expired[i]);
 		flow_prefetch_keys(&p->flows, r);
-		snat_prefetch(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
-			r->protocol);
+		if (!(r->flags & FLOW_FLAG_DNAT))
+			snat_prefetch(p->snat, r->snat_slot, r->snat_port, &r->backend,
+				r->backend_port, r->protocol);
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		n_closed += flow_record(&p->flows, expired[i])->state == FLOW_STATE_CLOSED;
@@ -230,5 +290,5 @@ uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 		counters_add(p->counters, COUNTER_FLOWS_CLOSED, n_closed);
 		counters_add(p->counters, COUNTER_FLOWS_EXPIRED, n - n_closed);
 	}
-	return n;
+	return n + sweep_oneway(p, max_records);
 }

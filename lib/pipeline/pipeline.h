@@ -2,8 +2,10 @@
 #pragma once
 // The data path but receive, transmit and rings: a pure function of (packets, tables, time).
 //
-//   parse ─► classify (own address?) ─► flow look-up ─hit──────────────► state ─► rewrite ─► verdict
-//                │                         └─miss─► listener ─► pick ─► flow add ─┘
+//   parse ─► classify (own address?) ─┬► NAT flow look-up ─hit──────────────► state ─► rewrite ─► verdict
+//                │                    │      └─miss─► listener ─► pick ─► flow add ─┘
+//                │                    └► one-way look-up ─hit─► state ─► tunnel ─► verdict
+//                │                           └─miss─► listener ─► pick ─► entry ─┘
 //                └─ not ours ─► punt
 //
 // Each stage is one loop over the burst. One struct pipeline per worker, used by it alone.
@@ -13,6 +15,7 @@
 #include "counters.h"
 #include "flow.h"
 #include "nexthop.h"
+#include "oneway.h"
 #include "packet.h"
 #include "snapshot.h"
 #include "snat.h"
@@ -26,6 +29,7 @@ enum pipeline_verdict {
 	PIPELINE_PUNT,    // to the twin of its port, priority in punt_class[i]
 	PIPELINE_DROP,    // reason[i]
 	PIPELINE_RESTEER, // to worker out_port[i]
+	PIPELINE_HELD, // a fragment ahead of its first one: the pipeline keeps the mbuf (pipeline_take_released, pipeline_expire_held)
 	PIPELINE_WAIT, // rewritten, but the next hop of address want[i] on out_port[i] is not known: hold it, ask control. For a
 		       // reply (was_reply[i]) as well
 };
@@ -57,12 +61,15 @@ struct burst {
 	uint32_t backend_id
 		[BURST_MAX]; // what it was matched to, for replay and trace; SNAPSHOT_BACKEND_NONE
 	uint32_t listener_idx[BURST_MAX]; // UINT32_MAX
+	// Held earlier, given up now: counted as dropped, to be freed by the caller.
+	uint32_t n_given_up;
+	struct rte_mbuf *given_up[BURST_MAX];
 	// scratch between stages
 	struct packet packets[BURST_MAX];
-	struct flow_key keys[BURST_MAX];
-	uint64_t hashes[BURST_MAX];
 	uint32_t flow_idx[BURST_MAX];
 	uint8_t side[BURST_MAX];
+	bool may_be_foreign
+		[BURST_MAX]; // from a dnat backend to an address that is not ours: without a flow it is the kernel's
 };
 
 struct pipeline_port { // by port index
@@ -87,7 +94,12 @@ struct pipeline_backend_counters { // by backend_id; [worker writes, control rea
 	uint64_t flows_created;
 	uint64_t flows_ended;
 	uint64_t ports_exhausted; // new flows refused for want of a source port
-};
+	// [worker] One-way modes: the way to the backend, found once for each FIB. A flow of a NAT mode has its own.
+	uint32_t fib_generation; // of the FIB that nexthop comes from
+	uint16_t nexthop;
+	uint8_t pad[2];
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct pipeline_backend_counters) == 64, "one line");
 
 struct pipeline {
 	// wiring, set once
@@ -97,6 +109,9 @@ struct pipeline {
 		snat_port_min; // host order, inclusive: other ports of a SNAT address are the kernel's
 	uint16_t snat_port_max;
 	struct flow_table flows;
+	struct oneway_table oneway; // flows of one-way modes, and what session affinity remembers
+	const struct flow_directory
+		*directory; // who holds an adopted flow; NULL: nothing was adopted, or one worker
 	struct snat *snat;
 	struct nexthop_table nexthops;
 	struct counters *counters;
@@ -110,7 +125,12 @@ struct pipeline {
 	uint32_t now_s; // table seconds: now_ns / 1e9
 	// own
 	struct flow_policy policies[SNAPSHOT_POLICIES_MAX + 1];
-	uint64_t policies_generation;         // of the snapshot they come from
+	uint64_t policies_generation;           // of the snapshot they come from
+	struct oneway_timeouts oneway_timeouts; // views of snapshot and policies
+	struct fragments *fragments;            // NULL: fragments are dropped
+	uint32_t n_released;                    // fragments whose first came: to be run again
+	struct rte_mbuf *released[FRAGMENTS_HELD_MAX];
+	uint16_t tunnel_id;                   // of the next tunnel packet without DF
 	struct pipeline_bucket answer_bucket; // RST, unreachable, time exceeded, too big
 	struct pipeline_bucket echo_bucket;
 	uint64_t pick_seed;
@@ -122,6 +142,24 @@ void pipeline_init(struct pipeline *p);
 // Runs all stages. Counts every packet's fate except what only the caller knows (received, sent, punted, queue-full drops):
 // flows, hits, misses, answers, and drops by reason for PIPELINE_DROP and PIPELINE_REPLY are counted here, `generated` too.
 void pipeline_run(struct pipeline *p, struct burst *b);
+
+// A held packet that waits for nothing any more, or travels between workers, carries port and hops in mbuf->port.
+static inline uint16_t pipeline_mark(uint8_t in_port, uint8_t hops)
+{
+	return (uint16_t)(hops << 8 | in_port);
+}
+static inline void pipeline_unmark(struct burst *b, uint32_t i)
+{
+	b->in_port[i] = (uint8_t)b->mbufs[i]->port;
+	b->hops[i] = (uint8_t)(b->mbufs[i]->port >> 8);
+}
+// Puts held fragments whose first one has come behind the packets of a burst, in their order, as far as there is room: to be run
+// like fresh ones, but not counted as received again.
+void pipeline_take_released(struct pipeline *p, struct burst *b);
+// Gives back held fragments that waited too long, counted as dropped, for the caller to free; now_ns UINT64_MAX: all. Returns how
+// many were written, at most max.
+uint32_t pipeline_expire_held(
+	struct pipeline *p, uint64_t now_ns, struct rte_mbuf **out, uint32_t max);
 
 // Housekeeping between bursts: a bounded slice of ageing. Returns flows removed.
 uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records);

@@ -10,9 +10,49 @@ void stage_punt(struct burst *b, uint32_t i, enum pipeline_punt_class class);
 // The packet was consumed by an answer that is now in its mbuf.
 void stage_replied(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason);
 
-// Parse and classification: fills packets[], keys[], and for packets that need the table `pending`
-// (burst indices). Everybody else has its verdict afterwards.
-uint32_t stage_classify(struct pipeline *p, struct burst *b, uint8_t *pending);
+// Packets that need a table: their keys and hashes lie side by side for the bulk look-up, `at` holds burst indices in the
+// order of arrival.
+struct pending {
+	uint32_t n;
+	uint8_t at[BURST_MAX];
+	struct flow_key keys[BURST_MAX];
+	uint64_t hashes[BURST_MAX];
+};
+
+// Parse and classification: fills packets[] and for packets that need a table one of the two lists. Returns a bit for each
+// fragment that is ours, whose turn is last. Everybody else has its verdict afterwards.
+uint64_t stage_classify(
+	struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway);
+// Look-ups and all that follows, for both lists.
+void stage_pending(
+	struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway);
+// One packet with ports to an address of ours, or a dnat backend's answer: into its list, or settled.
+void stage_classify_tuple(struct pipeline *p, struct burst *b, uint32_t i, struct pending *nat,
+	struct pending *oneway);
+// Fragments, one by one: the first of a datagram by its tuple, later ones as that.
+void stage_fragments(struct pipeline *p, struct burst *b, uint64_t fragments);
+// The one-way modes, from look-up to verdict.
+void stage_oneway(struct pipeline *p, struct burst *b, struct pending *pending);
+// Backend for a new flow: the client's (affinity), else Maglev's, else the less loaded of its two candidates. Reads only.
+struct snapshot_pick stage_pick(
+	const struct pipeline *p, const struct snapshot_listener *l, const struct packet *packet);
+// The hash's answer alone: what a flow without an entry gets with every packet.
+struct snapshot_pick stage_pick_by_hash(
+	const struct pipeline *p, const struct snapshot_listener *l, const struct packet *packet);
+// Session affinity: this key's entry says `backend_id` from now on. False: no room.
+bool stage_remember(struct pipeline *p, const struct flow_key *key, uint32_t backend_id);
+// A packet for backend b->backend_id[i] of a one-way mode leaves in its tunnel. hash: of its flow.
+void stage_send_oneway(struct pipeline *p, struct burst *b, uint32_t i, uint64_t hash);
+// The choice is made: an affinity listener remembers it.
+void stage_picked(struct pipeline *p, const struct snapshot_listener *l,
+	const struct packet *packet, uint32_t backend_id);
+// A packet that starts a flow: listener, source range, flags and checksum. NULL: it has its verdict.
+const struct snapshot_listener *stage_admit(struct pipeline *p, struct burst *b, uint32_t i);
+// Hands a packet without a flow here to the worker that owns flows of this client, unless that is this one or the packet
+// was handed over already. True: done.
+bool stage_to_owner(struct pipeline *p, struct burst *b, uint32_t i, const struct address *client);
+// Hands the packet to the next worker, until each has seen it once. False: all have.
+bool stage_walk(struct pipeline *p, struct burst *b, uint32_t i);
 // Misses on the client side: listener, source range, pick, source port, flow. Sets flow_idx, or a verdict.
 void stage_open(struct pipeline *p, struct burst *b, uint32_t i);
 // Hits: expiry, state, re-pick. Returns false when the packet has to go through stage_open.
@@ -21,8 +61,12 @@ bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i);
 // retransmitted SYN whose backend may not take it, UDP to a removed backend.
 bool flow_gives_way(const struct pipeline *p, const struct flow_record *r, enum flow_side side,
 	uint8_t tcp_flags);
+// A later fragment of a flow's datagram.
+void stage_rewrite_fragment(struct pipeline *p, struct burst *b, uint32_t i);
 // Next hop, TTL, MTU and rewrite of the pending packets that have a flow and are to be forwarded.
-void stage_rewrite(struct pipeline *p, struct burst *b, const uint8_t *pending, uint32_t n);
+void stage_rewrite(struct pipeline *p, struct burst *b, const uint8_t *at, uint32_t n);
+// IPv4 without DF would have to be fragmented, which we do not do; all else is told `mtu`.
+void stage_refuse_size(struct pipeline *p, struct burst *b, uint32_t i, uint16_t mtu);
 // ICMP error that quotes a packet of ours.
 void stage_icmp_error(struct pipeline *p, struct burst *b, uint32_t i);
 // Answers, rate limited.
@@ -49,6 +93,8 @@ bool stage_make_room(struct pipeline *p);
 // A source port towards the backend of r: fills snat_slot and snat_port. Once the flow is added, snat_name says whose it is.
 // DROP_NONE or the reason why not; an exhausted range is counted for the backend.
 enum drop_reason stage_take_port(struct pipeline *p, struct flow_record *r, uint32_t spread);
+// FORWARD or WAIT by that way.
+void stage_leave(struct burst *b, uint32_t i, const struct way *way);
 
 // Removes a flow and gives its source port back.
 void stage_end_flow(struct pipeline *p, uint32_t flow_idx);
@@ -65,6 +111,26 @@ static inline struct pipeline_backend_counters *pipeline_backend_block(
 	struct pipeline *p, uint32_t backend_id)
 {
 	return backend_id < p->n_backend_counters ? &p->backend_counters[backend_id] : NULL;
+}
+
+// Where a flow's backend is: in mode dnat the second key has it as its own side.
+static inline const struct address *flow_server(
+	const struct pipeline *p, const struct flow_record *r)
+{
+	return r->flags & FLOW_FLAG_DNAT ? &p->snapshot->own[r->snat_slot].address : &r->backend;
+}
+static inline rte_be16_t flow_server_port(const struct flow_record *r)
+{
+	return r->flags & FLOW_FLAG_DNAT ? r->snat_port : r->backend_port;
+}
+// Whom the backend takes for its client.
+static inline const struct address *flow_face(const struct pipeline *p, const struct flow_record *r)
+{
+	return r->flags & FLOW_FLAG_DNAT ? &r->client : &p->snapshot->own[r->snat_slot].address;
+}
+static inline rte_be16_t flow_face_port(const struct flow_record *r)
+{
+	return r->flags & FLOW_FLAG_DNAT ? r->client_port : r->snat_port;
 }
 
 static inline void relaxed_add(uint64_t *value, uint64_t n)

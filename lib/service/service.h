@@ -13,20 +13,21 @@
 #define SERVICE_ADDRESSES_MAX  16
 #define SERVICE_LISTENERS_MAX  256
 #define SERVICE_BACKENDS_MAX   10000
-#define SERVICE_SOURCES_MAX    1024
+#define SERVICE_SOURCES_MAX    16384 // as text they fit a request of REST
 #define SERVICE_WEIGHT_MAX     65535
 #define SERVICE_WEIGHT_DEFAULT 100
 #define SERVICE_REASON_MAX     256
 
 enum service_owner { SERVICE_OWNER_KUBERNETES, SERVICE_OWNER_FILE, SERVICE_OWNER_API };
-enum service_mode { // all names that stand; modes other than FULLNAT are refused by service_validate for now
+enum service_mode {
 	SERVICE_MODE_FULLNAT,
 	SERVICE_MODE_DNAT,
 	SERVICE_MODE_IPIP,
 	SERVICE_MODE_GUE,
 	SERVICE_MODE_L2DSR,
 };
-enum service_scheduler { SERVICE_MAGLEV, SERVICE_LEAST_CONNECTIONS }; // the latter refused for now
+enum service_scheduler { SERVICE_MAGLEV, SERVICE_LEAST_CONNECTIONS };
+// Other than NONE: with mode FULLNAT and at least one TCP listener; other listeners go without.
 enum service_client_address { SERVICE_CLIENT_NONE, SERVICE_CLIENT_TOA, SERVICE_CLIENT_PROXY_V2 };
 enum service_check_kind {
 	SERVICE_CHECK_TCP,
@@ -66,7 +67,8 @@ struct service_listener {
 	char name[SERVICE_NAME_MAX]; // "" allowed when it is the only one
 	uint8_t protocol;
 	uint16_t port;
-	uint16_t port_max; // == port (0 means the same); longer ranges are refused for now
+	uint16_t
+		port_max; // last of a range, 1..65535 = any port; == port (0 means the same): one port
 };
 
 // What the cluster says of an endpoint; all true/false known values (defaults as in kubernetes.md 3.2).
@@ -76,6 +78,8 @@ struct service_conditions {
 	bool terminating;
 };
 
+// Of a listener that is a range, and of every listener in the modes ipip, gue and l2dsr, the port is the listener's own: the
+// packet keeps its port there.
 struct service_backend_port {
 	char listener[SERVICE_NAME_MAX];
 	uint16_t port;
@@ -143,7 +147,7 @@ void service_normalise(struct service *s);
 // Of normalised services; generation ignored.
 bool service_equal(const struct service *a, const struct service *b);
 
-// Checks one service by itself: names, counts, ranges, duplicates, unroutable backends, unsupported modes, probes, families.
+// Checks one service by itself: names, counts, ranges, duplicates, unroutable backends, what does not go together, probes.
 // Adds every finding with a JSON pointer in REST terms ("/spec/listeners/0/port"); indices are those of the value as given, so
 // validate before service_normalise. 0, -EINVAL or -ENOMEM. Cost: n log n in listeners and backends.
 int service_validate(const struct service *s, struct error *err);

@@ -168,19 +168,16 @@ static void check_listener(struct validation *v, uint32_t i)
 		check_label(v, l->name);
 	}
 	place(v, "/spec/listeners/%u/protocol", i);
-	if (l->protocol == NET_PROTO_SCTP)
-		refuse(v, "SCTP is not supported yet; allowed: TCP, UDP");
-	else if (l->protocol != NET_PROTO_TCP && l->protocol != NET_PROTO_UDP)
-		refuse(v, "protocol %u; allowed: TCP, UDP", l->protocol);
+	if (l->protocol != NET_PROTO_TCP && l->protocol != NET_PROTO_UDP &&
+		l->protocol != NET_PROTO_SCTP)
+		refuse(v, "protocol %u; allowed: TCP, UDP, SCTP", l->protocol);
 	place(v, "/spec/listeners/%u/port", i);
 	if (l->port == 0)
 		refuse(v, "0 not in 1..65535");
 	place(v, "/spec/listeners/%u/portMax", i);
 	if (l->port_max != 0 && l->port_max < l->port)
-		refuse(v, "%u is below the port %u", l->port_max, l->port);
-	else if (l->port != 0 && l->port_max > l->port)
-		refuse(v, "port ranges are not supported yet (%u-%u); allowed: the port itself, %u",
-			l->port, l->port_max, l->port);
+		refuse(v, "%u is below the port %u; allowed: %u..65535", l->port_max, l->port,
+			l->port);
 }
 
 static int compare_listener_names(const void *a, const void *b)
@@ -274,6 +271,40 @@ static int find_listener(const struct validation *v, const char *name)
 }
 
 // ---------------------------------------------------------------- backends
+// Where a packet's destination port stays what the client wrote, the backend must listen there: in the modes that do not
+// change packets, and in a range, whose first port stands for all.
+struct port_mismatch {
+	uint32_t n;
+	uint32_t backend_idx; // of the first
+	uint16_t port;
+};
+
+static bool port_is_kept(const struct service *s, const struct service_listener *l)
+{
+	bool is_oneway = s->mode == SERVICE_MODE_IPIP || s->mode == SERVICE_MODE_GUE ||
+			 s->mode == SERVICE_MODE_L2DSR;
+	return is_oneway || service_listener_last(l) > l->port;
+}
+
+static void refuse_port(struct validation *v, uint32_t i, const struct port_mismatch *found)
+{
+	const struct service_listener *l = &v->s->listeners[i];
+	char step[SERVICE_NAME_MAX * 2 + 4], others[48] = "", why[64], text[ADDRESS_TEXT_LEN + 10];
+	place(v, "/spec/backends/%u/ports/%s", found->backend_idx,
+		pointer_step(l->name, step, sizeof(step)));
+	if (found->n > 1)
+		snprintf(others, sizeof(others), " (and %u more)", found->n - 1);
+	if (service_listener_last(l) > l->port)
+		snprintf(why, sizeof(why), "a range of ports keeps the packet's port");
+	else
+		snprintf(why, sizeof(why), "mode %s does not change the packet's port",
+			service_mode_name(v->s->mode));
+	refuse(v, "%s%s is not on port %u of listener `%s`: %s; allowed: %u",
+		endpoint_format(&v->s->backends[found->backend_idx].address, found->port, text,
+			sizeof(text)),
+		others, l->port, l->name, why, l->port);
+}
+
 // One backend of one listener: identities must differ.
 struct identity {
 	const struct address *address;
@@ -338,6 +369,25 @@ static void check_backend(struct validation *v, uint32_t i)
 		refuse(v, "empty; allowed: a port for at least one listener name");
 }
 
+// One finding for each listener, or a service with many pods would say the same of each.
+static void check_kept_ports(struct validation *v, const struct identity *identities, uint32_t n)
+{
+	struct port_mismatch found[SERVICE_LISTENERS_MAX] = { 0 };
+	for (uint32_t i = 0; i < n; i++) {
+		const struct identity *id = &identities[i];
+		const struct service_listener *l = &v->s->listeners[id->listener_idx];
+		struct port_mismatch *m = &found[id->listener_idx];
+		if (l->port == 0 || id->port == l->port || !port_is_kept(v->s, l))
+			continue;
+		if (m->n++ == 0)
+			*m = (struct port_mismatch){ 1, id->backend_idx, id->port };
+	}
+	for (uint32_t i = 0; i < v->n_by_name; i++) {
+		if (found[i].n > 0)
+			refuse_port(v, i, &found[i]);
+	}
+}
+
 static void check_duplicates(struct validation *v, struct identity *identities, uint32_t n)
 {
 	char text[ADDRESS_TEXT_LEN + 10];
@@ -380,6 +430,7 @@ static void check_backends(struct validation *v)
 		check_backend(v, i);
 		n += check_backend_ports(v, i, identities + n);
 	}
+	check_kept_ports(v, identities, n);
 	check_duplicates(v, identities, n);
 	free(identities);
 }
@@ -455,23 +506,43 @@ static void check_seconds(
 		clock_format_duration(max * CLOCK_S, high, sizeof(high)));
 }
 
+// Carried in the TCP streams of fullnat; other listeners of the service go without.
+static void check_client_address(struct validation *v)
+{
+	const struct service *s = v->s;
+	const char *word = service_client_address_name(s->client_address);
+	bool has_tcp = false;
+	for (uint32_t i = 0; i < v->n_by_name; i++)
+		has_tcp = has_tcp || s->listeners[i].protocol == NET_PROTO_TCP;
+	place(v, "/spec/clientAddress");
+	if (s->client_address > SERVICE_CLIENT_PROXY_V2)
+		refuse(v, "%s; allowed: none, toa, proxy-v2", word);
+	else if (s->client_address == SERVICE_CLIENT_NONE)
+		return;
+	else if (s->mode != SERVICE_MODE_FULLNAT)
+		refuse(v,
+			"%s with mode %s, which keeps the client's address; allowed: none, or mode "
+			"fullnat",
+			word, service_mode_name(s->mode));
+	else if (!has_tcp && v->n_by_name > 0)
+		refuse(v,
+			"%s, and no listener is TCP; allowed: none, or a TCP listener beside the "
+			"others",
+			word);
+}
+
 static void check_policy(struct validation *v)
 {
 	const struct service *s = v->s;
-	if (s->mode != SERVICE_MODE_FULLNAT) {
-		place(v, "/spec/mode");
-		refuse(v, "%s is not supported yet; allowed: fullnat", service_mode_name(s->mode));
-	}
-	if (s->scheduler != SERVICE_MAGLEV) {
-		place(v, "/spec/scheduler");
-		refuse(v, "%s is not supported yet; allowed: maglev",
+	place(v, "/spec/mode");
+	if (s->mode > SERVICE_MODE_L2DSR)
+		refuse(v, "%s; allowed: fullnat, dnat, ipip, gue, l2dsr",
+			service_mode_name(s->mode));
+	place(v, "/spec/scheduler");
+	if (s->scheduler > SERVICE_LEAST_CONNECTIONS)
+		refuse(v, "%s; allowed: maglev, least-connections",
 			service_scheduler_name(s->scheduler));
-	}
-	if (s->client_address != SERVICE_CLIENT_NONE) {
-		place(v, "/spec/clientAddress");
-		refuse(v, "%s is not supported yet; allowed: none",
-			service_client_address_name(s->client_address));
-	}
+	check_client_address(v);
 	if (s->affinity_s)
 		check_seconds(v, "/spec/sessionAffinity/timeout", s->affinity_s, 1, AFFINITY_MAX_S);
 	check_seconds(v, "/spec/idleTimeout/tcp", s->tcp_idle_s, 1, IDLE_MAX_S);

@@ -116,6 +116,21 @@ struct snapshot_pick snapshot_pick(
 	return pick;
 }
 
+uint32_t snapshot_pick_other(
+	const struct snapshot *s, const struct snapshot_listener *l, uint64_t hash)
+{
+	struct snapshot_pick pick = {
+		.backend_id = SNAPSHOT_BACKEND_NONE,
+		.second_id = SNAPSHOT_BACKEND_NONE,
+	};
+	if (l->table_size == 0 || l->n_eligible < 2)
+		return SNAPSHOT_BACKEND_NONE;
+	uint16_t member = l->table[balance_slot(hash, l->table_size)];
+	pick.primary_id = member == BALANCE_EMPTY ? SNAPSHOT_BACKEND_NONE : l->members[member];
+	pick_second(s, l, &hash, &pick);
+	return pick.backend_id;
+}
+
 uint64_t snapshot_pick_hash(const struct snapshot_listener *l, const struct address *client,
 	rte_be16_t client_port, rte_be16_t vip_port)
 {

@@ -103,6 +103,14 @@ struct snapshot_backend { // by backend_id
 	uint8_t pad;
 };
 
+// How long what is remembered of a backend's clients may idle, by backend_id: apart from the rows above, so that a sweep
+// over many entries finds eight in a line. Same layout as struct oneway_backend (lib/flow), which is not known here.
+struct snapshot_idle {
+	uint32_t affinity_s; // of its listener
+	uint8_t policy;      // of its listener; of a removed one: its last
+	uint8_t pad[3];
+};
+
 struct snapshot_service {
 	const char *name; // "namespace/name"
 	uint32_t id;
@@ -139,6 +147,7 @@ struct snapshot {
 	const uint32_t *ranges; // listener indices, grouped by own address
 	const struct prefix *sources;
 	const struct snapshot_backend *backends;
+	const struct snapshot_idle *idle;
 	uint32_t n_backends; // backend_ids 0..n-1
 	uint32_t n_services;
 	const struct snapshot_service *services;
@@ -162,19 +171,26 @@ static inline uint32_t snapshot_listener_hash(uint16_t slot, uint8_t protocol, u
 	return (uint32_t)hash_fold(w ^ 0x9e3779b97f4a7c15ull, 0xd6e8feb86659fd93ull);
 }
 
-// Slot of one of our addresses, or SNAPSHOT_SLOT_NONE; *out_kind is set when found.
-static inline uint16_t snapshot_find_own(
-	const struct snapshot *s, const struct address *a, uint8_t *out_kind)
+// The cell of an address that has a slot; else an empty one (slot SNAPSHOT_SLOT_NONE, kind SNAPSHOT_OWN_NONE).
+static inline const struct snapshot_address_cell *snapshot_find_cell(
+	const struct snapshot *s, const struct address *a)
 {
 	for (uint32_t i = snapshot_address_hash(a);; i++) {
 		const struct snapshot_address_cell *c = &s->address_cells[i & s->address_mask];
-		if (c->slot == SNAPSHOT_SLOT_NONE)
-			return SNAPSHOT_SLOT_NONE;
-		if (address_equal(&c->address, a)) {
-			*out_kind = c->kind;
-			return c->slot;
-		}
+		if (c->slot == SNAPSHOT_SLOT_NONE || address_equal(&c->address, a))
+			return c;
 	}
+}
+
+// Slot of one of our own addresses (VIP, SNAT), or SNAPSHOT_SLOT_NONE; *out_kind is set when found.
+static inline uint16_t snapshot_find_own(
+	const struct snapshot *s, const struct address *a, uint8_t *out_kind)
+{
+	const struct snapshot_address_cell *c = snapshot_find_cell(s, a);
+	if (c->slot == SNAPSHOT_SLOT_NONE || c->kind == SNAPSHOT_OWN_BACKEND)
+		return SNAPSHOT_SLOT_NONE;
+	*out_kind = c->kind;
+	return c->slot;
 }
 
 // Listener of (slot, protocol, port in host order): exact first, then the narrowest range; NULL if none.
@@ -190,6 +206,8 @@ enum snapshot_pick_step {
 	SNAPSHOT_PICK_SECOND,   // primary not eligible: second hash
 	SNAPSHOT_PICK_FALLBACK, // neither: by hash among all eligible
 	SNAPSHOT_PICK_NONE,     // nobody eligible
+	SNAPSHOT_PICK_LIGHTER,  // least connections: the second candidate had fewer
+	SNAPSHOT_PICK_STICKY,   // session affinity: the client's backend
 };
 struct snapshot_pick {
 	uint32_t backend_id; // SNAPSHOT_BACKEND_NONE when nobody
@@ -200,6 +218,10 @@ struct snapshot_pick {
 };
 // Backend for a new flow. hash: of the flow (or of the client address with affinity).
 struct snapshot_pick snapshot_pick(
+	const struct snapshot *s, const struct snapshot_listener *l, uint64_t hash);
+// The other candidate of a primary pick: the next different backend by further hashes that may take new flows.
+// SNAPSHOT_BACKEND_NONE: none found. For least connections.
+uint32_t snapshot_pick_other(
 	const struct snapshot *s, const struct snapshot_listener *l, uint64_t hash);
 // The hash that picks: independent of the table's secret key, equal on every node.
 uint64_t snapshot_pick_hash(const struct snapshot_listener *l, const struct address *client,

@@ -343,6 +343,17 @@ static uint8_t backend_flags(const struct build *b, const struct service_overlay
 	return flags;
 }
 
+// Sent there, a packet would come back to us.
+static bool comes_back(
+	const struct build *b, const struct service *s, const struct address *address)
+{
+	const struct snapshot_health *health = &b->input->health;
+	if (is_own(b, address))
+		return true;
+	return s->mode == SERVICE_MODE_L2DSR && health->on_link &&
+	       !health->on_link(health->arg, address);
+}
+
 static void gather_one(struct build *b, const struct service *s, const struct service_listener *l,
 	const struct service_backend *backend, struct balance_member *member)
 {
@@ -359,15 +370,15 @@ static void gather_one(struct build *b, const struct service *s, const struct se
 				 ? health->probe(health->arg, s, l, &member->address, member->port)
 				 : HEALTH_PROBE_UNKNOWN,
 		.draining = overlay && overlay->draining,
-		// Not in the table's weight: nodes may differ in their SNAT addresses, not in tables.
-		.weight = is_own(b, &member->address) ? 0 : member->weight,
+		// Not in the table's weight: nodes may differ in their SNAT addresses and links, not in tables.
+		.weight = comes_back(b, s, &member->address) ? 0 : member->weight,
 	};
 }
 
 // Modes that can send to a backend of the other family than the VIP's.
 static bool mode_crosses(enum service_mode mode)
 {
-	return mode == SERVICE_MODE_IPIP || mode == SERVICE_MODE_GUE;
+	return mode == SERVICE_MODE_IPIP || mode == SERVICE_MODE_GUE; // fullnat: not yet
 }
 
 bool snapshot_family_crosses(const struct service *s, bool vip_is_v4)
@@ -726,6 +737,21 @@ static void fill_lingering(struct build *b)
 	}
 }
 
+static void fill_idle(struct build *b)
+{
+	uint32_t n = b->s->n_backends;
+	struct snapshot_idle *idle = take(b, n + 1u, sizeof(*idle), 64);
+	if (idle == NULL)
+		return;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct snapshot_backend *row = &b->backends[i];
+		idle[i].policy = row->policy;
+		if (row->listener_idx < b->n_listeners)
+			idle[i].affinity_s = b->listeners[row->listener_idx].affinity_s;
+	}
+	b->s->idle = idle;
+}
+
 static void fill_tables(struct build *b)
 {
 	for (uint32_t i = 0; i <= b->s->address_mask; i++) {
@@ -765,6 +791,7 @@ static void build_fill(struct build *b)
 		return;
 	fill_ranges(b);
 	fill_lingering(b);
+	fill_idle(b);
 	fill_policies(b);
 	fill_tables(b);
 	fill_tunnel_sources(b);

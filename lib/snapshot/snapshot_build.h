@@ -52,6 +52,9 @@ int64_t snapshot_registry_next_reset_ms(const struct snapshot_registry *r);
 struct snapshot_health {
 	enum health_probe_verdict (*probe)(void *arg, const struct service *s,
 		const struct service_listener *l, const struct address *address, uint16_t port);
+	// Is it a neighbour? Asked for backends of l2dsr, which a router cannot bring nearer: it would send the packet, whose
+	// destination is the VIP, back to us. NULL: all are.
+	bool (*on_link)(void *arg, const struct address *address);
 	void *arg;
 };
 
@@ -73,7 +76,8 @@ struct snapshot_input {
 //
 // One listener per (address, listener); its members are the backends of the address's family with a port for it. Where the
 // service has no backend of that family at all, fullnat, ipip and gue take those of the other one; dnat and l2dsr cannot. A backend
-// that is itself one of our addresses (reliability.md F10) stays listed and is never eligible: a loop of our own.
+// that is itself one of our addresses (reliability.md F10) stays listed and is never eligible: a loop of our own. So is one of
+// l2dsr that is not on a link.
 // Cost at 10,000 services of 10 backends: see snapshot_test's printed times.
 int snapshot_build(const struct snapshot_input *input, struct snapshot **out, struct error *err);
 void snapshot_destroy(struct snapshot *s);

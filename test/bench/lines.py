@@ -35,8 +35,8 @@ def main():
     done = run("--json", "--rounds", "9", "--size", "1", "maglev", "pipeline")
     assert done.returncode == 0, done.stderr
     cases = [check(line) for line in done.stdout.splitlines()]
-    assert cases == ["build/1000 members/65537", "fullnat4/1", "fullnat6/1"] or \
-        cases == ["fullnat4/1", "fullnat6/1", "build/1000 members/65537"], cases
+    for case in ("65537", "655373", "10000x10", "ipip4/1", "fullnat4/1", "fullnat6/1"):
+        assert case in cases, (case, cases)
     for args in (["no-such-bench"], ["--rounds", "8"], ["--rounds"], ["--rounds", "9x"], ["--variant", "mmx"],
                  ["--size", "3M"], ["--size"]):
         refused = run(*args)

@@ -186,6 +186,54 @@ def single_faults(server):
 
 
 @case
+def modes_and_options(server):
+    """Everything that a service can ask for is taken, shown as it was given, and written back as it was read."""
+    given = [{"mode": mode, "scheduler": scheduler} for mode in ("fullnat", "dnat", "ipip", "gue", "l2dsr")
+             for scheduler in ("maglev", "least-connections")]
+    given += [{"clientAddress": "toa"}, {"clientAddress": "proxy-v2", "mode": "fullnat"}]
+    given += [{"listeners": [{"name": "h", "protocol": p, "port": 80}]} for p in ("TCP", "UDP", "SCTP")]
+    given += [{"listeners": [{"name": "h", "protocol": "UDP", "port": 1, "portMax": 65535}]},
+              {"listeners": [{"name": "h", "protocol": "TCP", "port": 80, "portMax": 99}]}]
+    given += [{"sourceRanges": [f"10.{i >> 8}.{i & 255}.0/24" for i in range(16384)]}]
+    for spec in given:
+        body = body_of(**spec)
+        port = body["spec"]["listeners"][0]["port"]
+        body["spec"]["backends"][0]["ports"]["h"] = port
+        a = server.call("PUT", PATH, body)
+        assert a.status in (200, 201), (spec, a.body[:300])
+        check_shape("/api/v1/services/{namespace}/{name}", "PUT", a)
+        shown = server.get(PATH)["spec"]
+        for key, value in spec.items():
+            if key == "listeners":
+                value = [{"portMax": port, **value[0]}]
+            assert shown[key] == value, (key, shown[key])
+        back = server.call("PUT", PATH, server.call("GET", PATH).json())
+        assert back.status == 200 and back.headers["etag"] == a.headers["etag"], spec
+    assert server.call("DELETE", PATH).status == 204
+
+
+@case
+def what_does_not_go_together(server):
+    """Refused at the place that is wrong, with what is allowed."""
+    rows = [
+        ({"mode": "ipip"}, "/spec/backends/0/ports/h", "allowed: 80"),
+        ({"mode": "gue"}, "/spec/backends/0/ports/h", "mode gue does not change"),
+        ({"mode": "l2dsr"}, "/spec/backends/0/ports/h", "10.9.1.2:8080"),
+        ({"mode": "dnat", "clientAddress": "toa"}, "/spec/clientAddress", "mode fullnat"),
+        ({"clientAddress": "proxy-v2", "listeners": [{"name": "h", "protocol": "UDP", "port": 80}]},
+         "/spec/clientAddress", "TCP listener"),
+        ({"listeners": [{"name": "h", "port": 80, "portMax": 90}]}, "/spec/backends/0/ports/h", "range of ports"),
+        ({"listeners": [{"name": "h", "port": 80, "portMax": 90}, {"name": "i", "port": 90}]},
+         "/spec/listeners/1/port", "overlaps"),
+        ({"sourceRanges": ["10.0.0.0/8"] * 16385}, "/spec/sourceRanges", "16384"),
+    ]
+    for spec, pointer, words in rows:
+        p = problem(server.call("PUT", PATH, body_of(**spec)), 422, "invalid")
+        assert any(e["pointer"] == pointer and words in json.dumps(e) for e in p["errors"]), (spec.keys(), p["errors"])
+    assert server.call("GET", PATH).status == 404
+
+
+@case
 def operators_words(server):
     base = "/api/v1/services/default/web/backends/10.9.0.3"
     a = server.call("POST", base + "/drain", {"deadline": "5m", "onDeadline": "reset", "reason": "new disk"})
@@ -256,6 +304,12 @@ def flows_in_pages(server):
     assert len(some["items"]) == 50 and all(f["service"] == "default/web" for f in some["items"])
     some = server.get("/api/v1/flows?backend=10.9.0.6&limit=5")
     assert len(some["items"]) == 5 and all(f["backend"] == "10.9.0.6" for f in some["items"])
+    for f in some["items"]:  # dnat: the backend sees the client
+        assert f["backendPort"] == 8080 and (f["source"], f["sourcePort"]) == (f["client"], f["clientPort"]), f
+    oneway = server.get("/api/v1/flows?backend=10.9.0.2&limit=5")["items"]
+    assert oneway and all((f["source"], f["sourcePort"]) == (f["client"], f["clientPort"]) for f in oneway), oneway
+    nat = server.get("/api/v1/flows?backend=10.9.0.3&limit=5")["items"]
+    assert nat and all(f["source"] == "192.0.2.1" and f["backendPort"] == 8080 for f in nat), nat
     problem(server.call("GET", "/api/v1/flows?service=no/such"), 404, "not-found")
     problem(server.call("GET", "/api/v1/flows?limit=1001"), 400, "bad-request")
     wrong = some["metadata"]["continue"]

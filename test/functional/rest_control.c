@@ -8,6 +8,7 @@
 
 #define EVENTS_MAX 1024
 #define N_FLOWS    5000
+#define DNAT_SLOT  10 // own slots of backends
 #define N_WORKERS  2
 #define N_PORTS    2
 
@@ -202,6 +203,8 @@ bool control_backend_name(struct control *c, uint32_t backend_id, const char **o
 bool control_own_address(struct control *c, uint16_t slot, struct address *out)
 {
 	*out = address_from_v4(slot == 0 ? RTE_BE32(0xcb00710a) : RTE_BE32(0xc0000201));
+	if (slot >= DNAT_SLOT)
+		*out = address_from_v4(rte_cpu_to_be_32(0x0a090002u + slot - DNAT_SLOT));
 	return true;
 }
 
@@ -250,6 +253,17 @@ static struct control_flow make_flow(uint64_t n)
 	f.record.snat_port = rte_cpu_to_be_16((uint16_t)(2000 + n));
 	f.record.protocol = NET_PROTO_TCP;
 	f.record.state = FLOW_STATE_ESTABLISHED;
+	if (n % 6 == 0) { // mode ipip
+		f.record.snat_slot = SNAPSHOT_SLOT_NONE;
+		f.record.snat_port = 0;
+	}
+	if (n % 6 < 3)
+		return f;
+	f.record.flags = FLOW_FLAG_DNAT; // the last three backends' flows
+	f.record.backend = f.record.client;
+	f.record.backend_port = f.record.client_port;
+	f.record.snat_slot = (uint16_t)(DNAT_SLOT + n % 6);
+	f.record.snat_port = RTE_BE16(8080);
 	return f;
 }
 

@@ -107,6 +107,27 @@ static void try_fullnat(const struct packet *p)
 	frame_mbuf_destroy(mbuf);
 }
 
+// Whatever is shown as a fragment has lengths that can be, and the first one its L4 header.
+static void try_fragment(const struct packet *p)
+{
+	uint32_t offset = packet_fragment_offset(p), length = packet_fragment_length(p);
+	if (address_is_impossible_source(&p->src)) // the kernel's, not looked into
+		return;
+	assert(length > 0 && offset + length <= 65535);
+	assert(length % 8 == 0 || !packet_fragment_has_more(p));
+	if (offset == 0 && p->protocol != NET_PROTO_TCP && p->protocol != NET_PROTO_UDP)
+		return; // not rewritten
+	struct rte_mbuf *mbuf = mbuf_make();
+	struct packet_nat nat = nat_make(p->is_v6);
+	packet_rewrite_fragment(mbuf, p, &nat);
+	struct packet again;
+	packet_parse(mbuf, NULL, &again);
+	assert(again.kind == PACKET_FRAGMENT && again.fragment == p->fragment);
+	assert(again.ttl == (uint8_t)(p->ttl - 1) && address_equal(&again.dst, &nat.dst));
+	assert(offset != 0 || again.src_port == nat.src_port);
+	frame_mbuf_destroy(mbuf);
+}
+
 static void try_icmp_error(const struct packet *p)
 {
 	struct rte_mbuf *mbuf = mbuf_make();
@@ -194,6 +215,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	frame_mbuf_destroy(mbuf);
 	if (p.kind == PACKET_FLOW && p.ttl > 1)
 		try_fullnat(&p);
+	if (p.kind == PACKET_FRAGMENT && p.ttl > 1)
+		try_fragment(&p);
 	if (p.kind == PACKET_ICMP_ERROR)
 		try_icmp_error(&p);
 	try_answers(&p);

@@ -17,7 +17,7 @@ PRIMES = [251, 257, 307, 509, 1009, 2003, 4001]
 def make_case(rng, large):
     m = 65537 if large else rng.choice(PRIMES)
     n = rng.choice([0, 1, 2, 3, 5, 10, 40, 2 * m // 3 if m < 600 else 100, m + 20 if m < 600 else 7])
-    kind = rng.choice(["equal", "small", "any", "mostly zero", "zero"])
+    kind = rng.choice(["equal", "small", "any", "mostly zero", "zero", "one heavy"])
     members, seen = [], set()
     while len(members) < n:
         if rng.random() < 0.5:
@@ -29,7 +29,8 @@ def make_case(rng, large):
             continue
         seen.add((raw, port))
         weight = {"equal": 100, "small": rng.randrange(4), "any": rng.randrange(65536),
-                  "mostly zero": rng.choice([0, 0, 0, 9]), "zero": 0}[kind]
+                  "mostly zero": rng.choice([0, 0, 0, 9]), "zero": 0,
+                  "one heavy": rng.randrange(1, 3) if members else 40}[kind]
         members.append((raw, port, weight))
     return members, m
 
@@ -45,10 +46,10 @@ def main():
     n_cases = int(sys.argv[2]) if len(sys.argv) > 2 else 200
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else 20160316
     rng = random.Random(seed)
-    cases = [make_case(rng, i == 0) for i in range(n_cases)]
+    cases = [make_case(rng, i < 2) for i in range(n_cases)]
     sent = []
-    for members, m in cases:
-        sent.append(f"{len(members)} {m}")
+    for i, (members, m) in enumerate(cases):
+        sent.append(f"{len(members)} {m} {i % 2}")
         sent += [f"{text(raw)} {port} {weight}" for raw, port, weight in members]
     got = subprocess.run([program], input="\n".join(sent) + "\n", capture_output=True, text=True, check=True)
     answers = got.stdout.splitlines()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Builds Maglev tables for maglev_check.py. In, as text: a line "N M", then N lines "ADDRESS PORT WEIGHT"; again until the
-// end. Out: a line with the M slots of each, or with the negative error code alone.
+// Builds Maglev tables for maglev_check.py. In, as text: a line "N M VARIANT" (0: the fastest, 1: scalar), then N lines
+// "ADDRESS PORT WEIGHT"; again until the end. Out: a line with the M slots of each, or with the negative error code alone.
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -19,13 +19,13 @@ static int members_read(struct balance_member *members, unsigned n)
 
 int main(void)
 {
-	unsigned n, m;
-	while (scanf("%u %u", &n, &m) == 2) {
+	unsigned n, m, variant;
+	while (scanf("%u %u %u", &n, &m, &variant) == 3) {
 		struct balance_member *members = calloc(n + 1, sizeof(*members));
 		uint16_t *slots = calloc(m + 1, sizeof(*slots));
 		if (members == NULL || slots == NULL || members_read(members, n) != 0)
 			return 1;
-		int rc = balance_build(members, n, m, slots);
+		int rc = balance_build_as((enum balance_variant)variant, members, n, m, slots);
 		if (rc != 0)
 			printf("%d", rc);
 		for (unsigned i = 0; rc == 0 && i < m; i++)

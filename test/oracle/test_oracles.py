@@ -25,3 +25,8 @@ def test_maglev_tables_slot_by_slot():
 
 def test_rewrites_and_answers_byte_by_byte():
     check("rewrite_check.py", os.environ.get("SLUICE_ORACLE_PACKETS", "10000"))
+
+
+def test_modes_byte_by_byte():
+    check("modes_check.py", os.path.join(BUILD, "test/oracle/modes_driver"),
+          os.environ.get("SLUICE_ORACLE_PACKETS", "2000"))

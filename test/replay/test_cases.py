@@ -378,16 +378,53 @@ def test_v4_header_lies(at, value, reason):
         assert packet["reason"] == reason or packet["reason"].startswith("ipv4_"), packet
 
 
+def datagram_fragments(family, ident=9):
+    """A UDP datagram of 40 bytes of payload in three fragments, in order."""
+    payload = bytes(range(40))
+    whole = UDP(sport=40040, dport=53, len=48) / Raw(payload)
+    plain = bytes((ip(family, proto=17) if family == 4 else ip(6, nh=17)) / whole)
+    body = plain[20 if family == 4 else 40:]
+    out = []
+    for at in (0, 16, 32):
+        last = at == 32
+        if family == 4:
+            head = ip(4, flags=0 if last else "MF", frag=at // 8, id=ident, proto=17)
+        else:
+            head = ip(6) / IPv6ExtHdrFragment(m=0 if last else 1, offset=at // 8, id=ident, nh=17)
+        out.append(ether() / head / Raw(body[at:at + 16] if not last else body[at:]))
+    return out
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fragments(family):
-    if family == 4:
-        first = ether() / ip(4, flags="MF") / UDP(sport=1, dport=53) / Raw(b"x" * 16)
-        later = ether() / ip(4, frag=4, proto=17) / Raw(b"x" * 16)
-    else:
-        first = ether() / ip(6) / IPv6ExtHdrFragment(m=1, id=9) / UDP(sport=1, dport=53) / Raw(b"x" * 16)
-        later = ether() / ip(6) / IPv6ExtHdrFragment(offset=4, id=9, nh=17) / Raw(b"x" * 16)
-    assert_dropped(first, "fragment")
-    assert_dropped(later, "fragment")
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_fragments_go_the_way_of_their_first(family, order):
+    frames = datagram_fragments(family)
+    packets, out, _ = only([frames[k] for k in order])
+    assert [p["verdict"] for p in packets] == ["forward"] * 3, packets
+    assert len({p["backend"] for p in packets}) == 1
+    assert len(out) == 3
+    whole = {}
+    for data in out:
+        frame = Ether(data)
+        if family == 4:
+            whole[frame[IP].frag * 8] = bytes(frame[IP].payload)[:frame[IP].len - 20]
+            assert rebuilt(data)[14:34] == data[14:34]
+        else:
+            header = frame[IPv6ExtHdrFragment]
+            whole[header.offset * 8] = bytes(header.payload)
+    body = b"".join(whole[k] for k in sorted(whole))
+    first = Ether(out[0])
+    layer = (IP(src=first[IP].src, dst=first[IP].dst, proto=17) if family == 4
+             else IPv6(src=first[IPv6].src, dst=first[IPv6].dst, nh=17))
+    again = UDP(body)
+    given = again.chksum
+    del again.chksum
+    assert UDP(bytes(layer / again)[20 if family == 4 else 40:]).chksum == given
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_later_fragment_without_its_first(family):
+    assert_dropped(datagram_fragments(family)[1], "fragment_no_first")
 
 
 def test_atomic_fragment_goes_like_a_whole_packet():
@@ -540,6 +577,23 @@ def test_same_seed_same_bytes():
 def test_broken_services_file_is_refused():
     played = play([syn(4)], files=["{"], expect=1)
     assert "services0.json" in played.stderr
+
+
+def test_layout_of_frames():
+    frame = ether() / ip(4) / UDP(sport=40070, dport=53) / Raw(b"x" * 30)
+    plain = play([frame] * 5).frames
+    layout = ["headroom=0 segments=42", "segments=43,1,2 tailroom=7", "fill=0", "segments=42,5,5,5,5,5,5 headroom=9"]
+    played = play([frame] * 5, layout=layout)  # the last line twice
+    assert played.frames == plain
+    played = play([frame] * 3, layout=["segments=41", "segments=13,29", "segments=34,20"])
+    assert played.counters["dropped"] == {"segmented_headers": 3}
+
+
+@pytest.mark.parametrize("line", ["headroom", "headroom=", "headroom=1025", "segments=0", "segments=1,", "fill=256",
+                                  "segments=1,1,1,1,1,1,1,1", "room=1", "headroom=-1", "tailroom=1x"])
+def test_layout_errors(line):
+    played = play([syn(4)], layout=["headroom=1", line], expect=1)
+    assert "layout: line 2" in played.stderr
 
 
 @pytest.mark.parametrize("args", [["--change", "x:y"], ["--neighbour", "1.2.3.4"], ["--seed", "abc"], ["--what"]])

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Maglev tables: against the Python oracle's digests, and the promises of balance.h. Slot by slot
-// comparison over random cases is test/oracle/maglev_check.py.
+// Maglev tables: against the Python oracle's digests, against the plain loop in every variant, and the promises of
+// balance.h. A comparison with an oracle in another language is test/oracle/maglev_check.py.
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -93,6 +93,128 @@ static void test_oracle_digests(void **state)
 	}
 	fclose(f);
 	assert_int_equal(n_cases, 10);
+}
+
+// ---------------------------------------------------------------- the plain loop
+// balance.h and the paper's "Populate" in their own words: multiply and modulo, the table itself says what is taken.
+
+#define M_MOST BALANCE_BUILD_MAX
+
+static uint16_t plain[M_MOST], built[M_MOST];
+
+struct plain_member {
+	uint8_t identity[18];
+	uint64_t offset, skip, next, weight;
+	uint16_t idx;
+};
+
+static int plain_compare(const void *a, const void *b)
+{
+	return memcmp(a, b, 18);
+}
+
+static uint64_t plain_prepare(struct plain_member *p, uint32_t n, uint32_t m)
+{
+	uint64_t heaviest = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		memset(&p[i], 0, sizeof(p[i]));
+		memcpy(p[i].identity, members[i].address.bytes, 16);
+		p[i].identity[16] = (uint8_t)(members[i].port >> 8);
+		p[i].identity[17] = (uint8_t)members[i].port;
+		p[i].offset = hash_stable(p[i].identity, 18, 1) % m;
+		p[i].skip = hash_stable(p[i].identity, 18, 2) % (m - 1) + 1;
+		p[i].weight = members[i].weight;
+		p[i].idx = (uint16_t)i;
+		heaviest = p[i].weight > heaviest ? p[i].weight : heaviest;
+	}
+	qsort(p, n, sizeof(*p), plain_compare);
+	return heaviest;
+}
+
+static uint32_t plain_turn(struct plain_member *p, uint32_t m)
+{
+	uint64_t slot;
+	do
+		slot = (p->offset + p->next++ * p->skip) % m;
+	while (plain[slot] != BALANCE_EMPTY);
+	plain[slot] = p->idx;
+	return 1;
+}
+
+static void plain_build(uint32_t n, uint32_t m)
+{
+	static struct plain_member p[ARRAY_SIZE(members)];
+	uint64_t heaviest = plain_prepare(p, n, m);
+	memset(plain, 0xff, m * sizeof(plain[0]));
+	uint32_t n_filled = 0;
+	for (uint64_t r = 0; heaviest > 0 && n_filled < m; r++) {
+		for (uint32_t i = 0; i < n && n_filled < m; i++) {
+			if ((r + 1) * p[i].weight / heaviest != r * p[i].weight / heaviest)
+				n_filled += plain_turn(&p[i], m);
+		}
+	}
+}
+
+static void assert_plain(uint32_t n, uint32_t m)
+{
+	static const enum balance_variant variants[] = { BALANCE_FASTEST, BALANCE_SCALAR,
+		BALANCE_AVX2 };
+	plain_build(n, m);
+	for (uint32_t v = 0; v < ARRAY_SIZE(variants); v++) {
+		memset(built, 0x5a, m * sizeof(built[0]));
+		int rc = balance_build_as(variants[v], members, n, m, built);
+		if (rc == -ENOTSUP && variants[v] == BALANCE_AVX2)
+			continue;
+		assert_int_equal(rc, 0);
+		if (memcmp(built, plain, m * sizeof(built[0])) != 0)
+			fail_msg("%u members, m %u, variant %u: not the plain loop's table", n, m,
+				v);
+	}
+}
+
+// Random members and weights of a kind: 0 equal, 1 small and zeros, 2 any, 3 nearly all zero, 4 one far above the others, 5 one above
+// others that share their rounds.
+static void draw_members(uint64_t *seed, uint32_t n, uint32_t kind)
+{
+	make_members(members, n, splitmix(seed), "equal", splitmix(seed) & 1);
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t word = splitmix(seed);
+		const uint64_t weights[] = { 7, word % 4, word % 65536, word % 9 == 0 ? 5 : 0,
+			i == n / 2 ? 65535 : 1 + word % 3, i == n / 2 ? 50 : 1 + word % 2 };
+		members[i].weight = (uint16_t)weights[kind];
+	}
+}
+
+static void test_is_the_plain_loop(void **state)
+{
+	static const uint32_t sizes[] = { 251, 257, 307, 509, 1009, 4093, 10007, 32749, 65521,
+		65537 };
+	uint64_t seed = 20260401;
+	for (uint32_t round = 0; round < 250; round++) {
+		uint32_t m = sizes[splitmix(&seed) % (round % 10 == 0 ? ARRAY_SIZE(sizes) : 7)];
+		const uint32_t counts[] = { 1, 2, 3, 10, 16, 17, m / 100, m / 3, m + 5 };
+		uint32_t n = counts[splitmix(&seed) % ARRAY_SIZE(counts)];
+		n = n < ARRAY_SIZE(members) ? n : ARRAY_SIZE(members);
+		n = round % 10 == 0 && n > 200 ? 200 : n;
+		draw_members(&seed, n, (uint32_t)(splitmix(&seed) % 6));
+		assert_plain(n, m);
+	}
+}
+
+// Tables larger than any that a snapshot holds (the bench builds them), and the largest prime there is room for.
+static void test_is_the_plain_loop_when_large(void **state)
+{
+	uint64_t seed = 655373;
+	draw_members(&seed, 1000, 0);
+	assert_plain(1000, 65537);
+	assert_plain(1000, 655373);
+	draw_members(&seed, 300, 2);
+	assert_plain(300, 655373);
+	draw_members(&seed, 20, 4);
+	assert_plain(20, 1048573);
+	assert_plain(20, 65539);
+	assert_int_equal(balance_build(members, 20, 65539, slots), -EINVAL);
+	assert_int_equal(balance_build_as(BALANCE_FASTEST, members, 20, 1048583, built), -EINVAL);
 }
 
 static void test_order_does_not_matter(void **state)
@@ -270,6 +392,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_oracle_digests),
+		cmocka_unit_test(test_is_the_plain_loop),
+		cmocka_unit_test(test_is_the_plain_loop_when_large),
 		cmocka_unit_test(test_order_does_not_matter),
 		cmocka_unit_test(test_even),
 		cmocka_unit_test(test_weights),

@@ -105,7 +105,8 @@ static const struct edit edits[] = {
 	{ "spec/listeners/0/protocol", "'ICMP'", "/spec/listeners/0/protocol", "\"ICMP\"" },
 	{ "spec/listeners/0", "80", "/spec/listeners/0", "is not an object" },
 	{ "spec/mode", "'nat'", "/spec/mode", "fullnat, dnat" },
-	{ "spec/mode", "'ipip'", "/spec/mode", "ipip" }, // a good word that does not work yet
+	{ "spec/mode", "'gue'", "/spec/backends/0/ports/http", "mode gue does not change" },
+	{ "spec/listeners/0/portMax", "90", "/spec/backends/0/ports/http", "a range of ports" },
 	{ "spec/scheduler", "1", "/spec/scheduler", "maglev" },
 	{ "spec/clientAddress", "'xff'", "/spec/clientAddress", "none, toa" },
 	{ "spec/sessionAffinity/timeout", "'2d'", "/spec/sessionAffinity/timeout", "\"2d\"" },

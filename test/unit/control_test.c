@@ -273,6 +273,24 @@ static void test_probe_shared_and_stopped(void **state)
 	assert_int_equal(count_eligible("203.0.113.3"), 2);
 }
 
+// No port of a range speaks for it; one that the service names does.
+static void test_range_has_no_probe(void **state)
+{
+	struct service *s = service_of("a", "203.0.113.1", 1);
+	s->listeners[0].port_max = 90;
+	s->backends[0].ports[0].port = 80;
+	assert_int_equal(control_put_service(control, s, NULL, NULL), 0);
+	settle();
+	assert_int_equal(n_started, 0);
+	assert_int_equal(count_eligible("203.0.113.1"), 1);
+	s->check.port = 8000;
+	assert_int_equal(control_put_service(control, s, NULL, NULL), 0);
+	settle();
+	service_destroy(s);
+	assert_int_equal(n_started, 1);
+	assert_int_equal(started[0].port, 8000);
+}
+
 static bool first_status(void *arg, const struct control_backend_status *status)
 {
 	*(struct control_backend_status *)arg = *status;
@@ -397,6 +415,59 @@ static void test_deadline_purges_once(void **state)
 	assert_int_equal(fake.n_asked, 1);
 	assert_int_equal(fake.asked[0].kind, DATAPLANE_PURGE);
 	assert_int_equal(count_eligible("203.0.113.1"), 1); // the drain goes on
+}
+
+// What is said of the only backend of a service, put as it is.
+static const char *reason_of(const struct service *s)
+{
+	static struct control_backend_status status;
+	struct error err = { 0 };
+	char line[512];
+	if (control_put_service(control, s, NULL, &err) != 0)
+		fail_msg("%s", error_first(&err, line, sizeof(line)));
+	settle();
+	control_each_backend(control, service_store_find(control->store, s->namespace, s->name),
+		first_status, &status);
+	assert_int_equal(status.eligible, count_eligible("203.0.113.1") == 1);
+	return status.reason;
+}
+
+// The only SNAT address here is an IPv4 one.
+static void test_way_is_told(void **state)
+{
+	struct service *s = service_of("a", "203.0.113.1", 1);
+	assert_string_equal(reason_of(s), "ready, not probed yet");
+	s->backends[0].address = address_of("2001:db8:9::2");
+	s->mode = SERVICE_MODE_DNAT;
+	assert_non_null(strstr(reason_of(s), "no VIP of its family, and this mode cannot"));
+	s->mode = SERVICE_MODE_IPIP;
+	s->backends[0].ports[0].port = 80;
+	assert_non_null(strstr(reason_of(s), "snat.addresses has no IPv6 address"));
+	s->mode = SERVICE_MODE_L2DSR;
+	assert_non_null(strstr(reason_of(s), "no VIP of its family, and this mode cannot"));
+	s->backends[0].address = address_of("192.0.2.1");
+	assert_non_null(strstr(reason_of(s), "no flows: it is a VIP or SNAT address of sluice"));
+	s->backends[0].address = address_of("10.9.0.2");
+	assert_non_null(strstr(reason_of(s), "it is on no link of sluice"));
+	assert_int_equal(count_eligible("203.0.113.1"), 0);
+	struct control_route route;
+	memset(&route, 0, sizeof(route));
+	prefix_parse("10.9.0.0/24", &route.prefix);
+	control_set_routes(control, &route, 1); // now it is, and that publishes
+	settle();
+	assert_int_equal(count_eligible("203.0.113.1"), 1);
+	assert_null(strstr(reason_of(s), "link"));
+	s->mode = SERVICE_MODE_IPIP;
+	*service_add_address(s) = address_of("2001:db8::1");
+	service_normalise(s);
+	assert_non_null(
+		strstr(reason_of(s), "takes flows of IPv6 VIPs, since the service has no IPv6"));
+	struct service_backend *b = service_add_backend(s);
+	b->address = address_of("2001:db8:9::2");
+	b->conditions.ready = b->conditions.serving = true;
+	*service_backend_add_port(b) = (struct service_backend_port){ "http", 80 };
+	assert_null(strstr(reason_of(s), "takes flows"));
+	service_destroy(s);
 }
 
 // Flags of the row of 10.9.0.3 behind default/a.
@@ -819,7 +890,9 @@ int main(void)
 		CASE(test_verdict_publishes_and_is_told),
 		CASE(test_edited_check_keeps_verdict),
 		CASE(test_udp_listener_has_no_tcp_probe),
+		CASE(test_range_has_no_probe),
 		CASE(test_drain_and_weight),
+		CASE(test_way_is_told),
 		CASE(test_removed_backend_drains),
 		CASE(test_slots_are_counted),
 		CASE(test_deadline_purges_once),

@@ -84,3 +84,13 @@ void pipeline_explain(const struct pipeline *p, const struct pipeline_question *
 	snprintf(out->steps[0].text, sizeof(out->steps[0].text), "port %u", q->dst_port);
 	out->n_steps = 1;
 }
+
+void pipeline_take_released(struct pipeline *p, struct burst *b)
+{
+}
+
+uint32_t pipeline_expire_held(
+	struct pipeline *p, uint64_t now_ns, struct rte_mbuf **out, uint32_t max)
+{
+	return 0;
+}

@@ -156,7 +156,7 @@ static void test_parse_tiny(void **state)
 			else
 				assert_int_equal(parse_piece(s).kind, PACKET_FRAGMENT);
 			s.protocol = NET_PROTO_SCTP;
-			if (offset < 12)
+			if (offset < 16)
 				assert_bad(parse_piece(s), DROP_FRAGMENT_TINY);
 			else
 				assert_int_equal(parse_piece(s).kind, PACKET_FRAGMENT);
@@ -176,8 +176,10 @@ static void test_parse_first_l4(void **state)
 	for (int is_v6 = 0; is_v6 < 2; is_v6++) {
 		size_t l4 = is_v6 ? 62 : 34;
 		struct piece s = { .is_v6 = is_v6, .has_more = true, .length = 64 };
-		for (int what = 0; what < 6; what++) {
-			s.protocol = what < 3 ? NET_PROTO_UDP : NET_PROTO_TCP;
+		for (int what = 0; what < 10; what++) {
+			s.protocol = what < 3   ? NET_PROTO_UDP
+				     : what < 6 ? NET_PROTO_TCP
+						: NET_PROTO_SCTP;
 			size_t n = piece_build(&s, frame);
 			int want = DROP_NONE;
 			if (what == 0)
@@ -190,7 +192,14 @@ static void test_parse_first_l4(void **state)
 				frame_put16(frame + l4 + 6, 0);
 				want = is_v6 ? DROP_BAD_L4_CHECKSUM : DROP_NONE;
 			}
-			if (what >= 3) {
+			if (what >= 6) { // chunk type, its length, tag
+				static const uint8_t chunks[4][3] = { { 1, 4, 0 }, { 1, 4, 9 },
+					{ 0, 4, 0 }, { 0, 3, 9 } };
+				frame_put32(frame + l4 + 4, chunks[what - 6][2]);
+				frame[l4 + 12] = chunks[what - 6][0];
+				frame[l4 + 15] = chunks[what - 6][1];
+				want = what == 6 ? DROP_NONE : DROP_SCTP_BAD_CHUNK;
+			} else if (what >= 3) {
 				const uint8_t flags[] = { 0, TCP_SYN | TCP_FIN, TCP_SYN };
 				frame[l4 + 13] = flags[what - 3];
 				want = what < 5 ? DROP_TCP_BAD_FLAGS : DROP_NONE;
@@ -201,6 +210,8 @@ static void test_parse_first_l4(void **state)
 				assert_bad(p, want);
 			else
 				assert_int_equal(p.kind, PACKET_FRAGMENT);
+			if (what == 6) // INIT begins a flow
+				assert_int_equal(p.tcp_flags, TCP_SYN);
 			frame_mbuf_destroy(mbuf);
 		}
 	}
@@ -679,6 +690,39 @@ static void test_hold_bounds(void **state)
 	bench_fini(&b);
 }
 
+static uint32_t id_of(const struct rte_mbuf *mbuf)
+{
+	return frame_get16(frame_bytes(mbuf) + 18);
+}
+
+// All wait, one of each datagram; a second one of the oldest takes the place of its first. Whoever comes next does not mix with it.
+static void test_hold_own_oldest(void **state)
+{
+	struct bench b;
+	bench_init(&b, 256);
+	assert_int_equal(show(&b, piece(false, 0, 64, 8, true)), FRAGMENTS_HELD);
+	for (uint32_t id = 1; fragments_n_held(b.f) < FRAGMENTS_HELD_MAX; id++)
+		show(&b, piece(false, id, 64, 8, true));
+	assert_int_equal(show(&b, piece(false, 0, 128, 8, true)), FRAGMENTS_HELD);
+	assert_non_null(b.answer.given_up);
+	uint32_t n_met = 0;
+	for (uint32_t id = 1000; id < 1064; id++) {
+		if (show(&b, piece(false, id, 64, 8, true)) != FRAGMENTS_HELD)
+			continue;
+		n_met++;
+		assert_first(&b, piece(false, id, 0, 64, true), id);
+		assert_int_equal(b.n_released, 1);
+		assert_int_equal(id_of(b.released[0]), id);
+		show_released(&b, 1, id);
+	}
+	assert_true(n_met > 32);
+	assert_first(&b, piece(false, 0, 0, 64, true), 1);
+	assert_int_equal(id_of(b.released[0]), 0);
+	assert_int_equal(b.n_released, 1);
+	frame_mbuf_destroy(b.released[0]);
+	bench_fini(&b);
+}
+
 // One set: first fragments push out the oldest, later ones without a first never do.
 static void test_table_bounds(void **state)
 {
@@ -944,6 +988,7 @@ int main(void)
 		cmocka_unit_test(test_life),
 		cmocka_unit_test(test_hold_expires),
 		cmocka_unit_test(test_hold_bounds),
+		cmocka_unit_test(test_hold_own_oldest),
 		cmocka_unit_test(test_table_bounds),
 		cmocka_unit_test(test_twin),
 		cmocka_unit_test(test_twin_bounds),

@@ -39,14 +39,16 @@ static inline uint8_t piece_byte(const struct piece *s, uint32_t k)
 static inline void piece_build_l4(const struct piece *s, uint8_t *at)
 {
 	uint8_t header[20] = { 0 };
-	bool is_tcp = s->protocol == NET_PROTO_TCP;
-	uint32_t n = is_tcp ? 20 : 8;
+	bool is_tcp = s->protocol == NET_PROTO_TCP, is_sctp = s->protocol == NET_PROTO_SCTP;
+	uint32_t n = is_tcp ? 20 : is_sctp ? 16 : 8;
 	frame_put16(header, s->src_port ? s->src_port : 40000);
 	frame_put16(header + 2, 80);
 	if (is_tcp)
 		frame_put16(header + 12, 0x5010);
-	else
-		frame_put16(header + 4, 65535 - 40);
+	else if (is_sctp)
+		frame_put16(header + 14, 4); // a chunk of type 0: DATA
+	if (!is_tcp)
+		frame_put16(header + 4, 65535 - 40); // of SCTP: the tag
 	frame_put16(header + (is_tcp ? 16 : 6), 0x1234);
 	memcpy(at, header, n < s->length ? n : s->length);
 }
@@ -160,7 +162,9 @@ static inline uint32_t twin_begin(struct twin *t, uint32_t d, const struct packe
 			d = i;
 	}
 	TWIN_REQUIRE(d != TWIN_NONE);
-	memset(&t->datagrams[d], 0, sizeof(t->datagrams[d]));
+	memset(t->datagrams[d].bytes, 0, t->datagrams[d].reached); // not all 64 KB each time
+	t->datagrams[d].reached = t->datagrams[d].total = t->datagrams[d].n_pieces = 0;
+	t->datagrams[d].state = TWIN_WAITING;
 	t->datagrams[d].is_used = true;
 	t->datagrams[d].src = p->src;
 	t->datagrams[d].dst = p->dst;

@@ -277,6 +277,38 @@ static void test_join_family(void **state)
 	assert_int_equal(result.services[0]->n_backends, 1);
 	assert_string_equal(result.services[0]->backends[0].target, "pod");
 	kube_result_fini(&result);
+	// Only of the other family: they stay, and the mode says whether they can serve.
+	result = join(slices + 1, 1);
+	assert_int_equal(result.services[0]->n_backends, 1);
+	assert_string_equal(result.services[0]->backends[0].target, "v6");
+	kube_result_fini(&result);
+}
+
+// Values that come in by annotations, and what they make of the service.
+static void test_annotations_taken(void **state)
+{
+	static const char *const modes[] = { "fullnat", "dnat", "ipip", "gue", "l2dsr" };
+	char text[1024];
+	for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+		snprintf(text, sizeof(text),
+			"[{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"a\","
+			"\"annotations\":{\"sluice-lb.github.io/mode\":\"%s\","
+			"\"sluice-lb.github.io/scheduler\":\"%s\","
+			"\"sluice-lb.github.io/client-address\":\"%s\","
+			"\"sluice-lb.github.io/drain-timeout\":\"7s\"}},"
+			"\"spec\":{\"type\":\"LoadBalancer\",\"loadBalancerIP\":\"203.0.113.1\","
+			"\"ports\":[{\"name\":\"t\",\"port\":80},"
+			"{\"name\":\"s\",\"port\":80,\"protocol\":\"SCTP\"}]}}]",
+			modes[i], i & 1 ? "least-connections" : "maglev", i ? "none" : "toa");
+		struct kube_result result = decode_good(text);
+		const struct service *s = result.services[0];
+		assert_int_equal(s->mode, i);
+		assert_int_equal(s->scheduler, i & 1 ? SERVICE_LEAST_CONNECTIONS : SERVICE_MAGLEV);
+		assert_int_equal(s->client_address, i ? SERVICE_CLIENT_NONE : SERVICE_CLIENT_TOA);
+		assert_int_equal(s->drain_timeout_s, 7);
+		assert_int_equal(s->listeners[1].protocol, NET_PROTO_SCTP);
+		kube_result_fini(&result);
+	}
 }
 
 // A slice serves the service of its namespace only.
@@ -384,15 +416,14 @@ static const struct edit edits[] = {
 	INSTEAD_OF_EXPOSE("colour", "red", "unknown annotation; allowed after the prefix: mode,"),
 	{ "\"example.com/owner\": \"shop\"", "\"example.com/owner\": 5",
 		META0 "[\"example.com/owner\"]", "allowed: string", NULL },
-	ANNOTATION(
-		"mode", "fullnat", "ipip", "\"ipip\" is not supported yet; allowed today: fullnat"),
-	ANNOTATION("mode", "fullnat", "FullNat", "\"FullNat\": allowed: fullnat"),
+	ANNOTATION("mode", "fullnat", "ipip",
+		"(and 4 more) is not on port 80 of listener `http`: mode ipip does not change the "
+		"packet's port; allowed: 80"),
+	ANNOTATION("mode", "fullnat", "FullNat",
+		"\"FullNat\": allowed: fullnat, dnat, ipip, gue, l2dsr"),
 	ANNOTATION("mode", "fullnat", "", "\"\": allowed: fullnat"),
-	ANNOTATION("scheduler", "maglev", "least-connections",
-		"is not supported yet; allowed today: maglev"),
-	ANNOTATION("scheduler", "maglev", "rr", "\"rr\": allowed: maglev"),
-	ANNOTATION("client-address", "none", "toa", "is not supported yet; allowed today: none"),
-	ANNOTATION("client-address", "none", "yes", "\"yes\": allowed: none"),
+	ANNOTATION("scheduler", "maglev", "rr", "\"rr\": allowed: maglev, least-connections"),
+	ANNOTATION("client-address", "none", "yes", "\"yes\": allowed: none, toa, proxy-v2"),
 	ANNOTATION(
 		"targets", "endpoints", "nodes", "is not supported yet; allowed today: endpoints"),
 	ANNOTATION("targets", "endpoints", "pods", "\"pods\": allowed: endpoints"),
@@ -502,11 +533,8 @@ static const struct edit edits[] = {
 	{ "            \"name\": \"https\",\n", "", "items[0].spec.ports[1].name",
 		"allowed: 1..63 of a-z", "{\n            \"port\": 443" },
 	{ "\"protocol\": \"TCP\",\n            \"port\": 80",
-		"\"protocol\": \"SCTP\",\n            \"port\": 80",
-		"items[0].spec.ports[0].protocol", "not supported yet; allowed: TCP, UDP", NULL },
-	{ "\"protocol\": \"TCP\",\n            \"port\": 80",
 		"\"protocol\": \"tcp4\",\n            \"port\": 80",
-		"items[0].spec.ports[0].protocol", "\"tcp4\": allowed: TCP, UDP", NULL },
+		"items[0].spec.ports[0].protocol", "\"tcp4\": allowed: TCP, UDP, SCTP", NULL },
 	{ "\"targetPort\": \"web\"", "\"targetPort\": []", "items[0].spec.ports[0].targetPort",
 		"allowed: a port number or the name", NULL },
 	{ "\"nodePort\": 30080", "\"nodePort\": \"30080\"", "items[0].spec.ports[0].nodePort",
@@ -779,6 +807,7 @@ int main(void)
 		cmocka_unit_test(test_join_ports),
 		cmocka_unit_test(test_join_uid),
 		cmocka_unit_test(test_join_family),
+		cmocka_unit_test(test_annotations_taken),
 		cmocka_unit_test(test_join_namespace),
 		cmocka_unit_test(test_edits),
 		cmocka_unit_test(test_all_at_once),

@@ -118,7 +118,7 @@ static void assert_bytes(const struct rte_mbuf *mbuf, const uint8_t *bytes, size
 // ---------------------------------------------------------------- what goes in
 static const uint8_t options[] = { 0, 0, 1, 4, 0, 0, 0, 0 };
 static const uint8_t first_fragment[] = { 0, 0, 0, 1, 0, 0, 0, 9 };
-static const uint8_t later_fragment[] = { 0, 0, 0, 9, 0, 0, 0, 9 };
+static const uint8_t later_fragment[] = { 0, 0, 0, 0x51, 0, 0, 0, 9 };
 
 static const struct frame_spec kinds[] = {
 	{ .n_payload = 33 },
@@ -131,9 +131,11 @@ static const struct frame_spec kinds[] = {
 	{ .protocol = NET_PROTO_ICMP, .icmp_type = 3, .icmp_code = 4, .n_payload = 29 },
 	{ .protocol = 50, .n_payload = 31 },
 	{ .n_padding = 6 },
+	{ .protocol = NET_PROTO_SCTP, .n_payload = 17 },
 	{ .ttl = 1, .n_payload = 1400 },
 	{ .is_v6 = true, .n_payload = 33 },
 	{ .is_v6 = true, .protocol = NET_PROTO_UDP, .n_payload = 8, .n_padding = 3 },
+	{ .is_v6 = true, .protocol = NET_PROTO_SCTP, .n_payload = 20 },
 	{ .is_v6 = true,
 		.extensions = options,
 		.n_extension_bytes = 8,
@@ -143,12 +145,12 @@ static const struct frame_spec kinds[] = {
 		.extensions = first_fragment,
 		.n_extension_bytes = 8,
 		.first_extension = 44,
-		.n_payload = 64 },
+		.n_payload = 60 },
 	{ .is_v6 = true,
 		.extensions = later_fragment,
 		.n_extension_bytes = 8,
 		.first_extension = 44,
-		.n_payload = 64 },
+		.n_payload = 60 },
 	{ .is_v6 = true, .protocol = NET_PROTO_ICMPV6, .icmp_type = 2, .n_payload = 61 },
 };
 

@@ -246,16 +246,19 @@ BREAK(many_listeners,
 BREAK(listener_name_empty, s->listeners[1].name[0] = 0)
 BREAK(listener_name_bad, strcpy(s->listeners[1].name, "d_ns"))
 BREAK(listener_name_twice, add_listener(s, "http", NET_PROTO_TCP, 81))
-BREAK(listener_sctp, s->listeners[0].protocol = NET_PROTO_SCTP)
 BREAK(listener_protocol, s->listeners[0].protocol = 1)
 BREAK(listener_port_zero, s->listeners[0].port = 0; s->listeners[0].port_max = 0)
 BREAK(listener_max_below, s->listeners[0].port_max = 79)
 BREAK(listener_range, s->listeners[0].port_max = 90)
 BREAK(listener_port_twice, add_listener(s, "web", NET_PROTO_TCP, 80))
 BREAK(mode_ipip, s->mode = SERVICE_MODE_IPIP)
+BREAK(mode_l2dsr, s->mode = SERVICE_MODE_L2DSR; s->backends[0].ports[0].port = 80)
 BREAK(mode_wild, s->mode = (enum service_mode)42)
-BREAK(scheduler_least, s->scheduler = SERVICE_LEAST_CONNECTIONS)
-BREAK(client_toa, s->client_address = SERVICE_CLIENT_TOA)
+BREAK(scheduler_wild, s->scheduler = (enum service_scheduler)2)
+BREAK(client_dnat, s->client_address = SERVICE_CLIENT_TOA; s->mode = SERVICE_MODE_DNAT)
+BREAK(client_udp, s->client_address = SERVICE_CLIENT_PROXY_V2;
+	s->listeners[0].protocol = NET_PROTO_UDP)
+BREAK(client_wild, s->client_address = (enum service_client_address)3)
 BREAK(affinity_long, s->affinity_s = 86401)
 BREAK(tcp_idle_zero, s->tcp_idle_s = 0)
 BREAK(tcp_idle_long, s->tcp_idle_s = 7 * 24 * 3600 + 1)
@@ -265,7 +268,7 @@ BREAK(range_len, struct prefix *p = service_add_source_range(s); p->address = ad
 	p->len = 33)
 BREAK(range_host_bits, struct prefix *p = service_add_source_range(s);
 	p->address = addr("10.0.0.1"); p->len = 8)
-BREAK(many_ranges, for (int i = 0; i < 1025; i++) service_add_source_range(s))
+BREAK(many_ranges, for (int i = 0; i < 16385; i++) service_add_source_range(s))
 BREAK(check_https, s->check.kind = SERVICE_CHECK_HTTPS)
 BREAK(check_udp, s->check.kind = SERVICE_CHECK_UDP)
 BREAK(check_path_tcp, strcpy(s->check.path, "/x"))
@@ -314,18 +317,28 @@ static const struct refusal refusals[] = {
 	{ break_listener_name_empty, "/spec/listeners/1/name", "1..63" },
 	{ break_listener_name_bad, "/spec/listeners/1/name", "`d_ns`" },
 	{ break_listener_name_twice, "/spec/listeners/2/name", "`http` is there already" },
-	{ break_listener_sctp, "/spec/listeners/0/protocol", "SCTP is not supported yet; allowed" },
-	{ break_listener_protocol, "/spec/listeners/0/protocol", "allowed: TCP, UDP" },
+	{ break_listener_protocol, "/spec/listeners/0/protocol", "allowed: TCP, UDP, SCTP" },
 	{ break_listener_port_zero, "/spec/listeners/0/port", "0 not in 1..65535" },
 	{ break_listener_max_below, "/spec/listeners/0/portMax", "79 is below the port 80" },
-	{ break_listener_range, "/spec/listeners/0/portMax",
-		"not supported yet (80-90); allowed: the port itself, 80" },
+	{ break_listener_range, "/spec/backends/0/ports/http",
+		"10.9.0.3:8080 (and 1 more) is not on port 80 of listener `http`: a range of ports "
+		"keeps the packet's port; allowed: 80" },
 	{ break_listener_port_twice, "/spec/listeners/2/port",
 		"TCP 80 overlaps /spec/listeners/0" },
-	{ break_mode_ipip, "/spec/mode", "ipip is not supported yet; allowed: fullnat" },
-	{ break_mode_wild, "/spec/mode", "unknown" },
-	{ break_scheduler_least, "/spec/scheduler", "allowed: maglev" },
-	{ break_client_toa, "/spec/clientAddress", "toa is not supported yet; allowed: none" },
+	{ break_mode_ipip, "/spec/backends/0/ports/http",
+		"10.9.0.3:8080 (and 1 more) is not on port 80 of listener `http`: mode ipip does "
+		"not "
+		"change the packet's port; allowed: 80" },
+	{ break_mode_l2dsr, "/spec/backends/1/ports/http",
+		"10.9.0.2:8080 is not on port 80 of listener `http`: mode l2dsr does not" },
+	{ break_mode_wild, "/spec/mode", "unknown; allowed: fullnat, dnat, ipip, gue, l2dsr" },
+	{ break_scheduler_wild, "/spec/scheduler", "allowed: maglev, least-connections" },
+	{ break_client_dnat, "/spec/clientAddress",
+		"toa with mode dnat, which keeps the client's address; allowed: none, or mode "
+		"fullnat" },
+	{ break_client_udp, "/spec/clientAddress",
+		"proxy-v2, and no listener is TCP; allowed: none, or a TCP listener" },
+	{ break_client_wild, "/spec/clientAddress", "allowed: none, toa, proxy-v2" },
 	{ break_affinity_long, "/spec/sessionAffinity/timeout", "24h1s not in 1s..24h" },
 	{ break_tcp_idle_zero, "/spec/idleTimeout/tcp", "0s not in 1s..168h" },
 	{ break_tcp_idle_long, "/spec/idleTimeout/tcp", "168h1s not in 1s..168h" },
@@ -333,7 +346,7 @@ static const struct refusal refusals[] = {
 	{ break_drain_long, "/spec/drainTimeout", "not in 0s..168h" },
 	{ break_range_len, "/spec/sourceRanges/0", "prefix length 33 not in 0..32" },
 	{ break_range_host_bits, "/spec/sourceRanges/0", "host bits" },
-	{ break_many_ranges, "/spec/sourceRanges", "1025 ranges; allowed: 0..1024" },
+	{ break_many_ranges, "/spec/sourceRanges", "16385 ranges; allowed: 0..16384" },
 	{ break_check_https, "/spec/healthCheck/kind", "allowed: tcp, http, none" },
 	{ break_check_udp, "/spec/healthCheck/kind", "udp is not supported yet" },
 	{ break_check_path_tcp, "/spec/healthCheck/path", "only with kind http" },
@@ -406,6 +419,63 @@ static void test_validate_accepts(void **state)
 	error_fini(&err);
 }
 
+static void test_validate_modes(void **state)
+{
+	struct error err = { 0 };
+	for (int mode = SERVICE_MODE_FULLNAT; mode <= SERVICE_MODE_L2DSR; mode++) {
+		for (int scheduler = 0; scheduler < 2; scheduler++) {
+			struct service *s = make_web();
+			add_listener(s, "sig", NET_PROTO_SCTP, 2905);
+			s->mode = (enum service_mode)mode;
+			s->scheduler = (enum service_scheduler)scheduler;
+			for (uint32_t i = 0; i < s->n_backends && mode >= SERVICE_MODE_IPIP; i++)
+				s->backends[i].ports[0].port = 80;
+			assert_int_equal(service_validate(s, &err), 0);
+			service_destroy(s);
+		}
+	}
+	struct service *s = make_web(); // a TCP and a UDP listener
+	s->client_address = SERVICE_CLIENT_PROXY_V2;
+	assert_int_equal(service_validate(s, &err), 0);
+	s->client_address = SERVICE_CLIENT_TOA;
+	assert_int_equal(service_validate(s, &err), 0);
+	service_destroy(s);
+	assert_int_equal(err.n_items, 0);
+}
+
+static void test_validate_ranges(void **state)
+{
+	struct error err = { 0 };
+	for (int mode = SERVICE_MODE_FULLNAT; mode <= SERVICE_MODE_L2DSR; mode++) {
+		struct service *s = make_named("any", "203.0.113.10");
+		add_listener(s, "all", NET_PROTO_UDP, 1);
+		s->listeners[0].port_max = 65535;
+		add_listener(s, "some", NET_PROTO_TCP, 1000);
+		s->listeners[1].port_max = 1999;
+		add_listener(s, "next", NET_PROTO_TCP, 2000);
+		s->mode = (enum service_mode)mode;
+		add_backend(s, "10.9.0.2", "all", 1);
+		add_backend(s, "10.9.0.3", "some", 1000);
+		add_backend(s, "10.9.0.4", "next", mode < SERVICE_MODE_IPIP ? 8080 : 2000);
+		assert_int_equal(service_validate(s, &err), 0);
+		s->listeners[1].port_max = 2000;
+		assert_int_equal(service_validate(s, &err), -EINVAL);
+		assert_true(has_finding(&err, "/spec/listeners/2/port", "TCP 2000 overlaps"));
+		error_fini(&err);
+		service_destroy(s);
+	}
+	struct service *s = make_web();
+	for (uint32_t i = 0; i < SERVICE_SOURCES_MAX; i++) {
+		struct prefix *p = service_add_source_range(s);
+		p->address = address_from_v4(rte_cpu_to_be_32(0x0a000000u + i * 2));
+		p->len = 32;
+	}
+	assert_int_equal(service_validate(s, &err), 0);
+	service_normalise(s);
+	assert_int_equal(s->n_source_ranges, SERVICE_SOURCES_MAX);
+	service_destroy(s);
+}
+
 static void test_validate_refuses(void **state)
 {
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
@@ -429,7 +499,7 @@ static void test_validate_lists_all(void **state)
 {
 	struct service *s = make_web();
 	struct error err = { 0 };
-	s->mode = SERVICE_MODE_GUE;
+	s->mode = (enum service_mode)9;
 	s->check.fall = 0;
 	s->backends[0].address = addr("127.0.0.1");
 	s->backends[1].weight = 70000;
@@ -481,7 +551,7 @@ static void test_store_one(void **state)
 	s->listeners[1].port = s->listeners[1].port_max = 54;
 	assert_int_equal(service_store_put(store, s, &changed, &err), 0);
 	assert_int_equal(service_store_count(store), 2);
-	s->mode = SERVICE_MODE_DNAT;
+	s->mode = SERVICE_MODE_IPIP; // its backends are on 8080
 	assert_int_equal(service_store_put(store, s, &changed, NULL), -EINVAL);
 	assert_int_equal(service_store_generation(store), 3);
 	assert_int_equal(service_store_remove(store, "default", "web", SERVICE_OWNER_API, &err), 0);
@@ -760,7 +830,7 @@ static void test_replace_lists_all(void **state)
 	add_listener(set[0], "x", NET_PROTO_TCP, 80); // held by default/web of another owner
 	add_listener(set[1], "x", NET_PROTO_TCP, 443);
 	add_listener(set[2], "x", NET_PROTO_TCP, 443); // the same as b
-	set[4]->mode = SERVICE_MODE_IPIP;              // and no listener
+	set[4]->mode = (enum service_mode)9;           // and no listener
 	struct error err = { 0 };
 	uint32_t n_changed = 9;
 	assert_int_equal(
@@ -771,7 +841,7 @@ static void test_replace_lists_all(void **state)
 	assert_true(
 		has_finding(&err, "default/c/spec/listeners/0", "belongs to service default/b"));
 	assert_true(has_finding(&err, "default/web/metadata/name", "owned by api"));
-	assert_true(has_finding(&err, "default/d/spec/mode", "ipip"));
+	assert_true(has_finding(&err, "default/d/spec/mode", "unknown"));
 	assert_true(has_finding(&err, "default/d/spec/listeners", "empty"));
 	assert_int_equal(n_changed, 9);
 	assert_int_equal(service_store_count(store), 1);
@@ -859,6 +929,8 @@ int main(void)
 		cmocka_unit_test(test_normalise),
 		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_validate_accepts),
+		cmocka_unit_test(test_validate_modes),
+		cmocka_unit_test(test_validate_ranges),
 		cmocka_unit_test(test_validate_refuses),
 		cmocka_unit_test(test_validate_lists_all),
 		cmocka_unit_test(test_store_one),

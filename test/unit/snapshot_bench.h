@@ -143,21 +143,6 @@ static inline void bench_put(struct bench *b, struct service *s)
 	service_destroy(s);
 }
 
-// The same for what the store refuses: put as plain fullnat, then made what it is.
-static inline void bench_force(struct bench *b, struct service *s)
-{
-	struct service want = *s;
-	s->mode = SERVICE_MODE_FULLNAT;
-	s->scheduler = SERVICE_MAGLEV;
-	s->client_address = SERVICE_CLIENT_NONE;
-	bench_put(b, s);
-	struct service *held = (struct service *)(uintptr_t)service_store_find(
-		b->store, want.namespace, want.name);
-	held->mode = want.mode;
-	held->scheduler = want.scheduler;
-	held->client_address = want.client_address;
-}
-
 static inline int bench_try(
 	struct bench *b, const struct address *snat, uint32_t n_snat, struct error *err)
 {

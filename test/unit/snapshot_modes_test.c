@@ -13,10 +13,14 @@ static struct service *make_mode(const char *name, uint32_t vip, enum service_mo
 
 static uint8_t kind_of(const struct bench *b, struct address a, uint16_t *out_slot)
 {
-	uint8_t kind = SNAPSHOT_OWN_NONE;
-	uint16_t slot = snapshot_find_own(b->s, &a, &kind);
+	const struct snapshot_address_cell *cell = snapshot_find_cell(b->s, &a);
+	uint16_t slot = cell->slot;
+	uint8_t kind = cell->kind, own_kind;
 	if (slot == SNAPSHOT_SLOT_NONE)
 		return SNAPSHOT_OWN_NONE;
+	// The address of a backend is none of ours.
+	assert_int_equal(snapshot_find_own(b->s, &a, &own_kind),
+		kind == SNAPSHOT_OWN_BACKEND ? SNAPSHOT_SLOT_NONE : slot);
 	assert_int_equal(b->s->own[slot].kind, kind);
 	assert_true(address_equal(&b->s->own[slot].address, &a));
 	if (out_slot)
@@ -64,7 +68,7 @@ static void test_rows(void **state)
 		add_backend(s, BACKEND((uint32_t)mode + 1), (uint16_t)(80 + mode), 100);
 		s->tcp_idle_s = 100 + (uint32_t)mode;
 		s->scheduler = mode & 1 ? SERVICE_LEAST_CONNECTIONS : SERVICE_MAGLEV;
-		bench_force(&b, s);
+		bench_put(&b, s);
 	}
 	bench_build(&b);
 	for (int mode = SERVICE_MODE_FULLNAT; mode <= SERVICE_MODE_L2DSR; mode++) {
@@ -106,14 +110,14 @@ static void test_client_address(void **state)
 	struct service *s = make_web(1);
 	add_listener(s, "dns", NET_PROTO_UDP, 53);
 	s->client_address = SERVICE_CLIENT_PROXY_V2;
-	bench_force(&b, s);
+	bench_put(&b, s);
 	bench_build(&b);
 	assert_int_equal(web(&b)->client_address, SNAPSHOT_CLIENT_PROXY_V2);
 	assert_int_equal(
 		find(b.s, VIP(1), NET_PROTO_UDP, 53)->client_address, SNAPSHOT_CLIENT_NONE);
 	s = make_web(1);
 	s->client_address = SERVICE_CLIENT_TOA;
-	bench_force(&b, s);
+	bench_put(&b, s);
 	bench_build(&b);
 	assert_int_equal(web(&b)->client_address, SNAPSHOT_CLIENT_TOA);
 	bench_fini(&b);
@@ -144,21 +148,53 @@ static void test_digest(void **state)
 	uint64_t seen[8];
 	uint32_t n = 0;
 	bench_init(&b);
-	for (int mode = SERVICE_MODE_FULLNAT; mode <= SERVICE_MODE_L2DSR; mode++) {
-		struct service *s = make_web(2);
-		s->mode = (enum service_mode)mode;
-		bench_force(&b, s);
+	for (int what = SERVICE_MODE_FULLNAT; what <= SERVICE_MODE_L2DSR + 1; what++) {
+		struct service *s = make_service("web", VIP(1));
+		add_listener(s, "http", NET_PROTO_TCP, 80);
+		add_backend(s, BACKEND(1), 80, 100);
+		if (what <= SERVICE_MODE_L2DSR)
+			s->mode = (enum service_mode)what;
+		else
+			s->scheduler = SERVICE_LEAST_CONNECTIONS;
+		bench_put(&b, s);
 		bench_build(&b);
 		seen[n++] = b.s->digest;
 	}
-	struct service *s = make_web(2);
-	s->scheduler = SERVICE_LEAST_CONNECTIONS;
-	bench_force(&b, s);
-	bench_build(&b);
-	seen[n++] = b.s->digest;
 	for (uint32_t i = 0; i < n; i++) {
 		for (uint32_t k = 0; k < i; k++)
 			assert_int_not_equal(seen[i], seen[k]);
+	}
+	bench_fini(&b);
+}
+
+// Ranges as they come from the store, and what lies beside them.
+static void test_ranges(void **state)
+{
+	struct bench b;
+	bench_init(&b);
+	struct service *s = make_service("range", VIP(1));
+	add_listener(s, "http", NET_PROTO_TCP, 1000);
+	s->listeners[0].port_max = 1999;
+	add_listener(s, "one", NET_PROTO_TCP, 2000);
+	add_backend(s, BACKEND(1), 1000, 100);
+	bench_put(&b, s);
+	s = make_service("any", VIP(1));
+	add_listener(s, "http", NET_PROTO_UDP, 1);
+	s->listeners[0].port_max = 65535;
+	add_backend(s, BACKEND(2), 1, 100);
+	bench_put(&b, s);
+	bench_build(&b);
+	for (uint32_t port = 0; port <= 65535; port++) {
+		const struct snapshot_listener *tcp =
+			find(b.s, VIP(1), NET_PROTO_TCP, (uint16_t)port);
+		const struct snapshot_listener *udp =
+			find(b.s, VIP(1), NET_PROTO_UDP, (uint16_t)port);
+		assert_int_equal(tcp != NULL, port >= 1000 && port <= 2000);
+		assert_int_equal(udp != NULL, port > 0);
+		if (tcp)
+			assert_int_equal(tcp->n_members, port < 2000);
+		if (udp)
+			assert_int_equal(backend_number(&b, udp->members[0]), 2);
 	}
 	bench_fini(&b);
 }
@@ -173,10 +209,10 @@ static void test_backend_slots(void **state)
 	add_backend(s, BACKEND(1), 8080, 100);
 	add_backend(s, BACKEND(2), 8080, 100);
 	add_backend(s, v6(5), 8080, 100); // no VIP of its family: no slot
-	bench_force(&b, s);
+	bench_put(&b, s);
 	s = make_mode("b", 2, SERVICE_MODE_DNAT);
 	add_backend(s, BACKEND(1), 9090, 100); // the same address, another port: the same slot
-	bench_force(&b, s);
+	bench_put(&b, s);
 	bench_build(&b);
 	assert_int_equal(kind_of(&b, BACKEND(1), &first), SNAPSHOT_OWN_BACKEND);
 	assert_int_equal(kind_of(&b, BACKEND(2), &slot), SNAPSHOT_OWN_BACKEND);
@@ -192,7 +228,7 @@ static void test_backend_slots(void **state)
 	service_store_remove(b.store, "default", "b", SERVICE_OWNER_KUBERNETES, NULL);
 	s = make_mode("a", 1, SERVICE_MODE_DNAT);
 	add_backend(s, BACKEND(2), 8080, 100);
-	bench_force(&b, s);
+	bench_put(&b, s);
 	for (uint64_t pass = 1; pass < 4; pass++) {
 		bench_build(&b);
 		snapshot_registry_release(b.registry, pass);
@@ -222,14 +258,46 @@ static void test_backend_is_own(void **state)
 	add_backend(s, BACKEND(1), 8080, 100);
 	add_backend(s, VIP(2), 8080, 100);
 	add_backend(s, v4(0xc0000201), 8080, 100);
-	bench_force(&b, s);
+	bench_put(&b, s);
 	s = make_mode("b", 2, SERVICE_MODE_FULLNAT);
-	bench_force(&b, s);
+	bench_put(&b, s);
 	bench_build(&b);
 	assert_int_equal(kind_of(&b, VIP(2), NULL), SNAPSHOT_OWN_VIP);
 	assert_int_equal(kind_of(&b, v4(0xc0000201), NULL), SNAPSHOT_OWN_SNAT);
 	assert_int_equal(find(b.s, VIP(1), NET_PROTO_TCP, 81)->n_eligible, 1);
 	bench_fini(&b);
+}
+
+static bool is_even(void *arg, const struct address *address)
+{
+	(*(uint32_t *)arg)++;
+	return (address->bytes[15] & 1) == 0;
+}
+
+// l2dsr sends to neighbours only; no other mode asks.
+static void test_links(void **state)
+{
+	for (int mode = SERVICE_MODE_FULLNAT; mode <= SERVICE_MODE_L2DSR; mode++) {
+		struct bench b;
+		uint32_t n_asked = 0;
+		bench_init(&b);
+		struct service *s = make_mode("x", 1, (enum service_mode)mode);
+		for (uint32_t i = 1; i <= 5; i++)
+			add_backend(s, BACKEND(i), (uint16_t)(80 + mode), 100);
+		bench_put(&b, s);
+		struct snapshot_input input = { .store = b.store,
+			.registry = b.registry,
+			.health = { NULL, is_even, &n_asked },
+			.generation = 1 };
+		assert_int_equal(snapshot_build(&input, &b.s, NULL), 0);
+		const struct snapshot_listener *l =
+			find(b.s, VIP(1), NET_PROTO_TCP, (uint16_t)(80 + mode));
+		bool is_l2dsr = mode == SERVICE_MODE_L2DSR;
+		assert_int_equal(l->n_members, 5);
+		assert_int_equal(l->n_eligible, is_l2dsr ? 2 : 5);
+		assert_int_equal(n_asked, is_l2dsr ? 5 : 0);
+		bench_fini(&b);
+	}
 }
 
 // dnat, then fullnat: flows of before still know their backend's answers by its slot.
@@ -240,10 +308,10 @@ static void test_mode_changes(void **state)
 	bench_init(&b);
 	struct service *s = make_web(1);
 	s->mode = SERVICE_MODE_DNAT;
-	bench_force(&b, s);
+	bench_put(&b, s);
 	bench_build(&b);
 	assert_int_equal(kind_of(&b, BACKEND(1), &first), SNAPSHOT_OWN_BACKEND);
-	bench_force(&b, make_web(1));
+	bench_put(&b, make_web(1));
 	for (uint64_t pass = 1; pass < 4; pass++) {
 		bench_build(&b);
 		snapshot_registry_release(b.registry, pass);
@@ -268,7 +336,7 @@ static void test_too_many_slots(void **state)
 		struct service *s = make_mode(name, i, SERVICE_MODE_DNAT);
 		for (uint32_t k = 0; k < 9400; k++)
 			add_backend(s, v4(0x0a000000u + i * 10000 + k), 8080, 100);
-		bench_force(&b, s);
+		bench_put(&b, s);
 	}
 	struct error err = { 0 };
 	assert_int_equal(bench_try(&b, NULL, 0, &err), -EINVAL);
@@ -291,19 +359,20 @@ static uint32_t n_members(const struct bench *b, struct address vip, uint16_t po
 static void test_families_cross(void **state)
 {
 	static const bool crosses[] = {
+		[SERVICE_MODE_FULLNAT] = false,
 		[SERVICE_MODE_IPIP] = true,
 		[SERVICE_MODE_GUE] = true,
 		[SERVICE_MODE_L2DSR] = false,
 	};
 	struct bench b;
 	bench_init(&b);
-	for (int mode = SERVICE_MODE_DNAT; mode <= SERVICE_MODE_L2DSR; mode++) {
+	for (int mode = SERVICE_MODE_FULLNAT; mode <= SERVICE_MODE_L2DSR; mode++) {
 		uint16_t port = (uint16_t)(80 + mode);
 		struct service *s = make_mode("x", 1, (enum service_mode)mode);
 		*service_add_address(s) = v6(1);
 		add_backend(s, BACKEND(1), port, 100);
 		add_backend(s, BACKEND(2), port, 100);
-		bench_force(&b, s);
+		bench_put(&b, s);
 		bench_build(&b);
 		uint64_t digest = b.s->digest;
 		const struct service *held = service_store_find(b.store, "default", "x");
@@ -322,7 +391,7 @@ static void test_families_cross(void **state)
 		add_backend(s, BACKEND(1), port, 100);
 		add_backend(s, BACKEND(2), port, 100);
 		add_backend(s, v6(9), port, 0);
-		bench_force(&b, s);
+		bench_put(&b, s);
 		bench_build(&b);
 		assert_int_equal(find(b.s, v6(1), NET_PROTO_TCP, port)->n_members, 1);
 		assert_int_equal(find(b.s, v6(1), NET_PROTO_TCP, port)->n_eligible, 0);
@@ -342,10 +411,10 @@ static void test_families_uncross(void **state)
 	add_backend(s, BACKEND(1), 80, 100);
 	struct service *both = service_clone(s);
 	add_backend(both, v6(9), 80, 100);
-	bench_force(&b, s);
+	bench_put(&b, s);
 	bench_build(&b);
 	assert_int_equal(row_of(&b, "x", BACKEND(1), 80)->flags & 3, 3);
-	bench_force(&b, both);
+	bench_put(&b, both);
 	bench_build(&b);
 	snapshot_registry_release(b.registry, 1);
 	snapshot_registry_reclaim(b.registry, 2);
@@ -476,11 +545,11 @@ static void test_journal(void **state)
 	s->mode = SERVICE_MODE_DNAT;
 	s->tcp_idle_s = 777;
 	s->drain_timeout_s = 60;
-	bench_force(&b, s);
+	bench_put(&b, s);
 	bench_build(&b);
 	uint16_t slot = row_of(&b, "web", BACKEND(2), 8080)->own_slot;
 	uint8_t policy = row_of(&b, "web", BACKEND(2), 8080)->policy;
-	bench_force(&b, make_web(0)); // both gone before the restart
+	bench_put(&b, make_web(0)); // both gone before the restart
 	bench_build(&b);
 	restart(&b, &j);
 	b.wall_ms = 5000000;
@@ -560,8 +629,10 @@ int main(void)
 		cmocka_unit_test(test_client_address),
 		cmocka_unit_test(test_tunnel_sources),
 		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_backend_slots),
 		cmocka_unit_test(test_backend_is_own),
+		cmocka_unit_test(test_links),
 		cmocka_unit_test(test_mode_changes),
 		cmocka_unit_test(test_too_many_slots),
 		cmocka_unit_test(test_families_cross),

@@ -18,7 +18,17 @@
 #define WORKERS  2
 #define BACKENDS 6
 
+// How the world's service is built.
+struct world_shape {
+	enum service_mode mode;
+	enum service_scheduler scheduler;
+	enum service_client_address client_address;
+	uint32_t affinity_s;
+	int only_family; // of backends; 0: both
+};
+
 struct world {
+	struct world_shape shape; // of its service; zero: plain fullnat. Read by world_publish
 	struct service_store *store;
 	struct snapshot_registry *registry;
 	struct snapshot *snapshot;
@@ -26,7 +36,7 @@ struct world {
 	struct nexthop_entry entries[4];
 	struct pipeline *workers; // WORKERS of them
 	struct counters *counters;
-	void *memory[WORKERS][3];
+	void *memory[WORKERS][4];
 	struct address snat[2];
 	uint64_t generation;
 	uint32_t capacity;
@@ -40,13 +50,14 @@ static inline struct address address_of(const char *text)
 	return a;
 }
 
-static inline struct service *web_service(uint32_t mask)
+static inline struct service *web_service(uint32_t mask, const struct world_shape *shape)
 {
 	struct service_defaults d = service_defaults_builtin();
 	struct service *s = service_create(&d);
 	snprintf(s->namespace, sizeof(s->namespace), "default");
 	snprintf(s->name, sizeof(s->name), "web");
 	s->owner = SERVICE_OWNER_FILE;
+	s->affinity_s = shape->affinity_s;
 	*service_add_address(s) = address_of("203.0.113.10");
 	*service_add_address(s) = address_of("2001:db8:1::10");
 	struct service_listener *l = service_add_listener(s);
@@ -59,6 +70,8 @@ static inline struct service *web_service(uint32_t mask)
 	};
 	for (uint32_t i = 0; i < BACKENDS * 2; i++) {
 		if (!(mask & 1u << (i % BACKENDS)))
+			continue;
+		if (shape->only_family && (shape->only_family == 4) != (i < BACKENDS))
 			continue;
 		struct service_backend *b = service_add_backend(s);
 		char text[64];
@@ -78,11 +91,16 @@ static inline struct service *web_service(uint32_t mask)
 static inline void world_publish(struct world *w, uint32_t mask)
 {
 	struct error err = { 0 };
-	struct service *s = web_service(mask);
+	struct service *s = web_service(mask, &w->shape);
 	uint32_t n_changed;
 	REQUIRE((service_store_replace_owner(
 			w->store, SERVICE_OWNER_FILE, &s, 1, &n_changed, &err)) == 0);
 	service_destroy(s);
+	struct service *held =
+		(struct service *)(uintptr_t)service_store_find(w->store, "default", "web");
+	held->mode = w->shape.mode;
+	held->scheduler = w->shape.scheduler;
+	held->client_address = w->shape.client_address;
 	struct snapshot *built = NULL;
 	struct snapshot_input input = { .store = w->store,
 		.registry = w->registry,
@@ -107,7 +125,11 @@ static inline void worker_init(struct world *w, uint16_t idx, struct snat_config
 	       snat_bytes = (snat_size(config, idx) + 63) & ~63ul;
 	w->memory[idx][0] = aligned_alloc(64, (flow_bytes + 63) & ~63ul);
 	w->memory[idx][1] = aligned_alloc(64, snat_bytes);
-	w->memory[idx][2] = calloc(4096, sizeof(struct pipeline_backend_counters));
+	w->memory[idx][2] = aligned_alloc(64, 4096 * sizeof(struct pipeline_backend_counters));
+	memset(w->memory[idx][2], 0, 4096 * sizeof(struct pipeline_backend_counters));
+	struct oneway_capacity one = { w->capacity, w->capacity };
+	w->memory[idx][3] = aligned_alloc(64, oneway_size(one));
+	REQUIRE(oneway_init(&p->oneway, w->memory[idx][3], oneway_size(one), one, &key) == 0);
 	pipeline_init(p);
 	REQUIRE((flow_table_init(&p->flows, w->memory[idx][0], flow_bytes, w->capacity, &key)) ==
 		0);
@@ -163,7 +185,7 @@ static inline void world_init(
 static inline void world_fini(struct world *w)
 {
 	for (int i = 0; i < WORKERS; i++)
-		for (int k = 0; k < 3; k++)
+		for (int k = 0; k < 4; k++)
 			free(w->memory[i][k]);
 	snapshot_destroy(w->snapshot);
 	snapshot_registry_destroy(w->registry);

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Hot path: no allocation, lock, log, system call.
+// The one-way modes (ipip, gue, l2dsr): the client's packet goes to a backend as it is, in a tunnel or with another MAC,
+// and the backend answers the client itself. Loops as in pipeline.c, over the packets that are for such a listener:
+//
+//   1 look up   entry lines (lib/flow/oneway.h): backend and state are in them
+//   2 fetch     the backend's two lines: its row in the snapshot, this worker's block of counters and way
+//   3 decide    state and stamp; or listener, source range, pick, entry
+//   4 send      headers in front
+//
+// An entry only pins what the hash said when the flow began, against later changes of the backends. So a flow for which the
+// table has no room (it never takes a live one's) goes by the hash, packet by packet, and so does one that began elsewhere:
+// there is nothing to refuse.
+#include "pipeline_priv.h"
+
+// Row and block of every known backend are asked for before the first is read.
+static void fetch_backends(
+	const struct pipeline *p, const uint32_t *refs, uint32_t n, uint32_t *out_ids)
+{
+	for (uint32_t k = 0; k < n; k++) {
+		out_ids[k] = SNAPSHOT_BACKEND_NONE;
+		if (refs[k] == ONEWAY_NONE)
+			continue;
+		uint32_t id = oneway_backend_id(oneway_word(&p->oneway, refs[k]));
+		if (id >= p->snapshot->n_backends || id >= p->n_backend_counters)
+			continue;
+		__builtin_prefetch(&p->snapshot->backends[id], 0, 3);
+		__builtin_prefetch(&p->backend_counters[id], 1, 3);
+	}
+}
+
+// ---------------------------------------------------------------- decide
+
+static void count_ended(struct pipeline *p, uint64_t word)
+{
+	struct pipeline_backend_counters *block =
+		oneway_state(word) == ONEWAY_AFFINITY
+			? NULL
+			: pipeline_backend_block(p, oneway_backend_id(word));
+	if (block)
+		relaxed_add(&block->flows_ended, 1);
+}
+
+static void end_entry(struct pipeline *p, uint32_t ref)
+{
+	count_ended(p, oneway_word(&p->oneway, ref));
+	oneway_remove(&p->oneway, ref);
+}
+
+// Should the packet leave its entry and be treated as the first of a flow? As flow_gives_way, from one side.
+static bool entry_gives_way(const struct pipeline *p, uint64_t word, const struct packet *packet)
+{
+	const struct snapshot_backend *backend = pipeline_backend(p, oneway_backend_id(word));
+	enum oneway_state state = oneway_state(word);
+	if (oneway_is_expired(&p->oneway, word, &p->oneway_timeouts))
+		return true;
+	bool listed = backend != NULL && (backend->flags & SNAPSHOT_BACKEND_LISTED);
+	bool oneway = backend != NULL && snapshot_mode_is_oneway(backend->mode);
+	if (!oneway || (!listed && packet->protocol == NET_PROTO_UDP))
+		return true;
+	if ((packet->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return false;
+	return oneway_is_restart(state, oneway_next(state, packet->protocol, packet->tcp_flags)) ||
+	       (state == ONEWAY_EMBRYONIC && !(backend->flags & SNAPSHOT_BACKEND_ELIGIBLE));
+}
+
+// The packet's fate by its entry. False: the entry is gone.
+static bool follow_entry(struct pipeline *p, struct burst *b, uint32_t i, uint32_t ref)
+{
+	const struct packet *packet = &b->packets[i];
+	uint64_t word = oneway_word(&p->oneway, ref);
+	uint32_t id = oneway_backend_id(word);
+	if (unlikely(entry_gives_way(p, word, packet))) {
+		end_entry(p, ref);
+		return false;
+	}
+	const struct snapshot_backend *backend = &p->snapshot->backends[id];
+	b->backend_id[i] = id;
+	b->listener_idx[i] = backend->listener_idx;
+	if (unlikely(backend->flags & SNAPSHOT_BACKEND_RESET)) {
+		counters_add(p->counters, COUNTER_FLOWS_CLOSED, 1);
+		end_entry(p, ref);
+		stage_refuse(p, b, i, DROP_NO_FLOW);
+		return true;
+	}
+	enum oneway_state state = oneway_state(word);
+	enum oneway_state next = oneway_next(state, packet->protocol, packet->tcp_flags);
+	if (next != state)
+		oneway_set(&p->oneway, ref, id, next, &p->oneway_timeouts);
+	else
+		oneway_touch(&p->oneway, ref);
+	b->verdict[i] = PIPELINE_FORWARD;
+	return true;
+}
+
+// What nearly every packet is: of a known, steady flow and a listed backend, once more in this second.
+static inline bool follow_plain_entry(struct pipeline *p, struct burst *b, uint32_t i, uint32_t ref)
+{
+	uint64_t word = oneway_word(&p->oneway, ref);
+	uint32_t id = oneway_backend_id(word);
+	enum oneway_state state = oneway_state(word);
+	bool steady = state == ONEWAY_UDP ||
+		      (state == ONEWAY_ESTABLISHED &&
+			      !(b->packets[i].tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)));
+	if (!steady ||
+		oneway_stamp(word & ONEWAY_COARSE, p->oneway.now_s) !=
+			(word & ONEWAY_STAMP_MASK << ONEWAY_STAMP_SHIFT) ||
+		id >= p->snapshot->n_backends)
+		return false;
+	const struct snapshot_backend *backend = &p->snapshot->backends[id];
+	if ((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
+			SNAPSHOT_BACKEND_LISTED ||
+		!snapshot_mode_is_oneway(backend->mode))
+		return false;
+	b->backend_id[i] = id;
+	b->listener_idx[i] = backend->listener_idx;
+	b->verdict[i] = PIPELINE_FORWARD;
+	return true;
+}
+
+// A new entry; which may have to do without room. Returns whether there is one.
+static bool add_entry(struct pipeline *p, const struct flow_key *key, uint64_t hash,
+	uint32_t backend_id, enum oneway_state state)
+{
+	struct oneway_entry entry = { .key = *key, .backend_id = backend_id, .state = state };
+	uint64_t evicted = 0;
+	if (backend_id >= ONEWAY_BACKENDS_MAX)
+		return false;
+	uint32_t ref = oneway_add(&p->oneway, hash, &entry, &p->oneway_timeouts, &evicted);
+	if (evicted != 0) {
+		count_ended(p, evicted);
+		counters_add(p->counters, COUNTER_FLOWS_EVICTED, 1);
+	}
+	return ref != ONEWAY_NONE;
+}
+
+bool stage_remember(struct pipeline *p, const struct flow_key *key, uint32_t backend_id)
+{
+	uint64_t hash = flow_key_hash(&p->oneway.key, key);
+	uint32_t ref = oneway_lookup(&p->oneway, key);
+	if (ref != ONEWAY_NONE) {
+		oneway_set(&p->oneway, ref, backend_id, ONEWAY_AFFINITY, &p->oneway_timeouts);
+		return true;
+	}
+	return add_entry(p, key, hash, backend_id, ONEWAY_AFFINITY);
+}
+
+static void open_entry(
+	struct pipeline *p, struct burst *b, uint32_t i, const struct flow_key *key, uint64_t hash)
+{
+	const struct packet *packet = &b->packets[i];
+	if (unlikely(packet->kind == PACKET_FRAGMENT) && stage_walk(p, b, i))
+		return;
+	const struct snapshot_listener *l = stage_admit(p, b, i);
+	if (l == NULL || (l->affinity_s > 0 && stage_to_owner(p, b, i, &packet->src)))
+		return;
+	bool starts = packet->protocol == NET_PROTO_UDP ||
+		      (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	struct snapshot_pick pick = stage_pick(p, l, packet);
+	if (pick.backend_id == SNAPSHOT_BACKEND_NONE) {
+		stage_refuse(p, b, i, DROP_NO_BACKEND);
+		return;
+	}
+	// What is not the hash's own answer holds only for flows that the table remembers.
+	bool by_hash = pick.step < SNAPSHOT_PICK_LIGHTER;
+	if (!by_hash && !starts && pick.step == SNAPSHOT_PICK_LIGHTER)
+		pick = stage_pick_by_hash(p, l, packet);
+	enum oneway_state first = oneway_next(ONEWAY_FREE, packet->protocol, packet->tcp_flags);
+	if (!(packet->tcp_flags & TCP_RST)) {
+		if (add_entry(p, key, hash, pick.backend_id, first)) {
+			struct pipeline_backend_counters *block =
+				pipeline_backend_block(p, pick.backend_id);
+			counters_add(p->counters, COUNTER_FLOWS_CREATED, 1);
+			if (block)
+				relaxed_add(&block->flows_created, 1);
+		} else {
+			counters_add(p->counters, COUNTER_FLOWS_UNTRACKED, 1);
+			if (pick.step == SNAPSHOT_PICK_LIGHTER)
+				pick = stage_pick_by_hash(p, l, packet);
+		}
+	}
+	stage_picked(p, l, packet, pick.backend_id);
+	b->backend_id[i] = pick.backend_id;
+	b->verdict[i] = PIPELINE_FORWARD;
+}
+
+// What the look-up said of a packet may be out of date: an earlier one of this burst added its flow (`added`: a bit for each new
+// hash), or had an entry removed or moved.
+static void decide(
+	struct pipeline *p, struct burst *b, const struct pending *pending, uint32_t *refs)
+{
+	uint64_t added = 0, n_moves = p->oneway.n_moves;
+	bool removed = false;
+	for (uint32_t k = 0; k < pending->n; k++) {
+		uint32_t i = pending->at[k];
+		uint64_t bit = 1ull << (pending->hashes[k] & 63);
+		if (unlikely(refs[k] == ONEWAY_NONE ? (added & bit) != 0
+						    : removed || p->oneway.n_moves != n_moves))
+			refs[k] = oneway_lookup(&p->oneway, &pending->keys[k]);
+		if (refs[k] != ONEWAY_NONE) {
+			if (likely(follow_plain_entry(p, b, i, refs[k])))
+				continue;
+			bool settled = follow_entry(p, b, i, refs[k]);
+			removed |= !settled || b->verdict[i] != PIPELINE_FORWARD;
+			if (settled)
+				continue;
+		}
+		added |= bit;
+		open_entry(p, b, i, &pending->keys[k], pending->hashes[k]);
+	}
+}
+
+// ---------------------------------------------------------------- send
+
+// Way to a backend, found once for each FIB.
+static enum drop_reason backend_way(
+	struct pipeline *p, uint32_t backend_id, const struct address *address, struct way *out)
+{
+	struct pipeline_backend_counters *block = pipeline_backend_block(p, backend_id);
+	uint32_t generation = nexthop_fib_generation(p->snapshot->fib);
+	if (unlikely(block == NULL))
+		return way_find(p, pipeline_route(p, address), address, out);
+	if (unlikely(block->fib_generation != generation || block->nexthop >= NEXTHOP_MISSING)) {
+		block->nexthop = pipeline_route(p, address);
+		block->fib_generation = generation;
+	}
+	return way_find(p, block->nexthop, address, out);
+}
+
+// l2dsr reaches only stations on the link; a tunnel needs a source of the backend's family.
+static enum drop_reason mode_refuses(
+	const struct pipeline *p, const struct snapshot_backend *backend, const struct way *way)
+{
+	if (backend->mode == SNAPSHOT_L2DSR) {
+		bool on_link = way->nexthop >= p->nexthops.n_entries ||
+			       address_equal(&p->nexthops.entries[way->nexthop].address,
+				       &backend->address);
+		return on_link ? DROP_NONE : DROP_L2DSR_NOT_ON_LINK;
+	}
+	bool is_v6 = !address_is_v4(&backend->address);
+	return address_is_unspecified(&p->snapshot->tunnel_source[is_v6]) ? DROP_NO_SNAT_ADDRESS
+									  : DROP_NONE;
+}
+
+static bool prepend(struct pipeline *p, struct burst *b, uint32_t i,
+	const struct snapshot_backend *backend, const struct packet_outer *outer)
+{
+	const struct packet *packet = &b->packets[i];
+	if (backend->mode == SNAPSHOT_L2DSR) {
+		packet_rewrite_l2dsr(b->mbufs[i], &outer->macs);
+		return true;
+	}
+	struct packet_tunnel tunnel;
+	bool is_gue = backend->mode == SNAPSHOT_GUE;
+	bool is_v6 = !address_is_v4(&backend->address);
+	packet_tunnel_init(&tunnel, is_gue ? PACKET_TUNNEL_GUE : PACKET_TUNNEL_IPIP,
+		&p->snapshot->tunnel_source[is_v6], &backend->address);
+	return is_gue ? packet_rewrite_gue(b->mbufs[i], packet, &tunnel, outer)
+		      : packet_rewrite_ipip(b->mbufs[i], packet, &tunnel, outer);
+}
+
+void stage_send_oneway(struct pipeline *p, struct burst *b, uint32_t i, uint64_t hash)
+{
+	uint32_t id = b->backend_id[i];
+	const struct snapshot_backend *backend = &p->snapshot->backends[id];
+	const struct packet *packet = &b->packets[i];
+	struct way way = { 0 };
+	enum drop_reason refused = backend_way(p, id, &backend->address, &way);
+	if (likely(refused == DROP_NONE))
+		refused = mode_refuses(p, backend, &way);
+	if (unlikely(refused != DROP_NONE)) {
+		stage_drop(p, b, i, refused);
+		return;
+	}
+	const struct pipeline_port *port = &p->ports[way.port];
+	uint16_t overhead = 0;
+	if (backend->mode != SNAPSHOT_L2DSR)
+		overhead = packet_tunnel_overhead(
+			backend->mode == SNAPSHOT_GUE ? PACKET_TUNNEL_GUE : PACKET_TUNNEL_IPIP,
+			!address_is_v4(&backend->address));
+	if (unlikely((uint32_t)packet->l3_length + overhead > port->mtu)) {
+		stage_refuse_size(p, b, i, (uint16_t)(port->mtu - overhead));
+		return;
+	}
+	struct packet_outer outer = {
+		.macs = { .dst = way.mac, .src = port->mac },
+		.id = p->tunnel_id++,
+		.entropy = (uint16_t)hash,
+	};
+	uint16_t n_bytes = packet->l3_length;
+	if (unlikely(!prepend(p, b, i, backend, &outer))) {
+		stage_drop(p, b, i, DROP_NO_HEADROOM);
+		return;
+	}
+	struct pipeline_backend_counters *block = pipeline_backend_block(p, id);
+	if (likely(block != NULL)) {
+		relaxed_add(&block->packets_in, 1);
+		relaxed_add(&block->bytes_in, n_bytes);
+	}
+	stage_leave(b, i, &way);
+}
+
+void stage_oneway(struct pipeline *p, struct burst *b, struct pending *pending)
+{
+	uint32_t refs[BURST_MAX], ids[BURST_MAX];
+	uint32_t n = pending->n, n_hits = 0;
+	for (uint32_t k = 0; k < n; k++)
+		pending->hashes[k] = flow_key_hash(&p->oneway.key, &pending->keys[k]);
+	oneway_lookup_bulk(&p->oneway, pending->keys, pending->hashes, n, refs);
+	for (uint32_t k = 0; k < n; k++)
+		n_hits += refs[k] != ONEWAY_NONE;
+	counters_add(p->counters, COUNTER_FLOW_HITS, n_hits);
+	counters_add(p->counters, COUNTER_FLOW_MISSES, n - n_hits);
+	fetch_backends(p, refs, n, ids);
+	decide(p, b, pending, refs);
+	for (uint32_t k = 0; k < n; k++)
+		if (likely(b->verdict[pending->at[k]] == PIPELINE_FORWARD))
+			stage_send_oneway(p, b, pending->at[k], pending->hashes[k]);
+}
