@@ -104,6 +104,7 @@ static void device_config_of(const struct daemon *d, struct device_config *out)
 		port->queues = (uint16_t)from->queues;
 		port->descriptors = (uint16_t)from->descriptors;
 		port->mtu = (uint16_t)from->mtu;
+		port->vlan = (uint16_t)from->vlan;
 	}
 	snprintf(out->cores, sizeof(out->cores), "%s", s->workers.cores);
 	snprintf(out->control_core, sizeof(out->control_core), "%s", s->workers.control_core);

@@ -203,13 +203,15 @@ static int take_queues(struct worker *w, struct error *err)
 				return error_add(err, EINVAL, "ports",
 					"worker %u would have more than %d queues", w->idx,
 					SOURCES_MAX);
-			w->sources[w->n_sources++] = (struct rx_source){
-				.port_id = port->port_id, .queue = q, .port_idx = (uint8_t)i
-			};
+			w->sources[w->n_sources++] = (struct rx_source){ .port_id = port->port_id,
+				.queue = q,
+				.vlan = port->vlan,
+				.port_idx = (uint8_t)i };
 		}
 		w->ways[i] = (struct tx_way){ .port_id = port->port_id,
 			.queue = w->idx,
-			.owner = w->idx % port->n_tx_queues };
+			.owner = w->idx % port->n_tx_queues,
+			.vlan = port->vlan };
 	}
 	return 0;
 }

@@ -53,6 +53,7 @@ static inline bool bell_is_far(const struct bell *bell)
 struct rx_source {
 	uint16_t port_id; // DPDK's
 	uint16_t queue;
+	uint16_t vlan; // 0: frames are untagged
 	uint8_t port_idx;
 };
 
@@ -66,6 +67,7 @@ struct tx_way { // of one port, for one worker
 	uint16_t queue;            // own transmit queue when handover is NULL
 	struct rte_ring *handover; // to the worker that owns a queue
 	uint16_t owner;
+	uint16_t vlan; // 0: frames leave untagged
 };
 
 // ---------------------------------------------------------------- wait list (wait.c) [worker]

@@ -25,9 +25,27 @@ static void drop_unsent(struct worker *w, struct rte_mbuf **mbufs, uint32_t n)
 	rte_pktmbuf_free_bulk(mbufs, n);
 }
 
+// Tags of a tagged port. A frame without room for one is dropped.
+static void tag(struct worker *w, uint16_t vlan, struct tx_batch *batch)
+{
+	uint32_t n_left = 0;
+	for (uint32_t i = 0; i < batch->n; i++) {
+		struct rte_mbuf *mbuf = batch->mbufs[i];
+		if (likely(packet_vlan_insert(mbuf, vlan))) {
+			batch->mbufs[n_left++] = mbuf;
+			continue;
+		}
+		worker_drop(w, DROP_NO_HEADROOM, 1);
+		rte_pktmbuf_free(mbuf);
+	}
+	batch->n = n_left;
+}
+
 static void send_own(struct worker *w, uint8_t port_idx, struct tx_batch *batch)
 {
 	const struct tx_way *way = &w->ways[port_idx];
+	if (unlikely(way->vlan != 0))
+		tag(w, way->vlan, batch);
 	uint64_t bytes = count_bytes(batch->mbufs, batch->n);
 	uint32_t n = 0;
 	for (uint32_t tries = 0; n < batch->n && tries < TX_TRIES;) {

@@ -45,16 +45,34 @@ static void count_received(
 	worker_add(&w->ports[port_idx].rx_bytes, bytes);
 }
 
+// Takes off the tag of a tagged port's frames; what is for another VLAN is dropped. Returns how many are left.
+static uint32_t untag(struct worker *w, uint16_t vlan, struct rte_mbuf **mbufs, uint32_t n)
+{
+	uint32_t n_left = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		enum drop_reason refused = packet_vlan_strip(mbufs[i], vlan);
+		if (likely(refused == DROP_NONE)) {
+			mbufs[n_left++] = mbufs[i];
+			continue;
+		}
+		worker_drop(w, refused, 1);
+		rte_pktmbuf_free(mbufs[i]);
+	}
+	return n_left;
+}
+
 static void receive_port(struct worker *w, struct burst *b, const struct rx_source *source)
 {
 	struct rte_mbuf **at = &b->mbufs[b->n];
 	uint32_t n = rte_eth_rx_burst(source->port_id, source->queue, at, RX_SHARE);
 	if (n == 0)
 		return;
+	count_received(w, source->port_idx, at, n);
+	if (unlikely(source->vlan != 0))
+		n = untag(w, source->vlan, at, n);
 	for (uint32_t i = 0; i < n; i++)
 		b->in_port[b->n + i] = source->port_idx;
 	memset(&b->hops[b->n], 0, n);
-	count_received(w, source->port_idx, at, n);
 	b->n += n;
 }
 

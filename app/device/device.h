@@ -19,6 +19,7 @@ struct device_port_config {
 	uint16_t queues;      // 0 = auto: one per worker, or what the driver can
 	uint16_t descriptors; // 0 = auto
 	uint16_t mtu;         // 0 = 1500
+	uint16_t vlan;        // 0 = untagged
 	char twin[16];        // TAP name, "" = name
 };
 
@@ -47,6 +48,8 @@ struct device_port {
 	// w % n_tx_queues over a ring
 	uint16_t n_tx_queues;
 	uint16_t mtu;
+	uint16_t
+		vlan; // of every frame on the link; 0 = untagged. Whoever receives and sends takes it off and puts it on
 	int numa; // -1 = any
 	struct mac mac;
 	bool link_up;

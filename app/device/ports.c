@@ -178,6 +178,7 @@ static int find_one(
 			port->name, config->device, rte_strerror(-rc));
 	snprintf(port->driver, sizeof(port->driver), "%s", about.driver_name);
 	port->mtu = config->mtu ? config->mtu : 1500;
+	port->vlan = config->vlan;
 	port->numa = name->kind == DEVICE_KIND_PCI ? rte_eth_dev_socket_id(port->port_id) : -1;
 	if (is_interface_driver(name))
 		device_name_arg(name, "iface", d->shapes[idx].iface, sizeof(d->shapes[idx].iface));

@@ -260,8 +260,12 @@ static void player_line(struct player *player, uint64_t number, char *line)
 	memmove(player->lines, player->lines + n, player->n_lines * sizeof(player->lines[0]));
 }
 
-static void player_write(struct player *player, const struct rte_mbuf *mbuf)
+// False: no room for the port's tag.
+static bool player_write(struct player *player, struct rte_mbuf *mbuf)
 {
+	uint16_t vlan = player->scene->setup->vlan;
+	if (vlan && !packet_vlan_insert(mbuf, vlan))
+		return false;
 	const struct replay_frame *frame = replay_frame_of(mbuf);
 	struct timeval ts = { (time_t)(frame->at_ns / CLOCK_S),
 		(suseconds_t)(frame->at_ns % CLOCK_S / 1000) };
@@ -269,6 +273,7 @@ static void player_write(struct player *player, const struct rte_mbuf *mbuf)
 	struct pcap_pkthdr out = { .ts = ts, .caplen = len, .len = len };
 	pcap_dump((u_char *)player->dumper, &out, player->buffer);
 	player->totals.sent++;
+	return true;
 }
 
 static int player_changes(struct player *player)
@@ -303,6 +308,13 @@ static void player_print(
 	print_packet(out, player->scene, b, number, n_out);
 	fclose(out);
 	player_line(player, number, line);
+}
+
+static void player_drop(struct player *player, struct burst *b, enum drop_reason reason)
+{
+	b->verdict[0] = PIPELINE_DROP;
+	b->reason[0] = (uint8_t)reason;
+	counters_drop(&player->scene->counters, reason, 1);
 }
 
 static void player_run(struct player *player, struct rte_mbuf *mbuf);
@@ -359,8 +371,9 @@ static void player_run(struct player *player, struct rte_mbuf *mbuf)
 		return;
 	uint32_t n_out = 0;
 	if (burst.verdict[0] == PIPELINE_FORWARD || burst.verdict[0] == PIPELINE_REPLY) {
-		player_write(player, mbuf);
-		n_out = 1;
+		n_out = player_write(player, mbuf);
+		if (n_out == 0)
+			player_drop(player, &burst, DROP_NO_HEADROOM);
 	} else if (burst.verdict[0] == PIPELINE_PUNT) {
 		player->totals.punted++;
 	}
@@ -368,6 +381,22 @@ static void player_run(struct player *player, struct rte_mbuf *mbuf)
 	replay_frame_destroy(mbuf);
 	if (player->scene->pipeline.n_released > 0)
 		player_released(player);
+}
+
+// The tag of a tagged port. False: not its VLAN, and the frame is gone.
+static bool player_untag(struct player *player, struct rte_mbuf *mbuf)
+{
+	uint16_t vlan = player->scene->setup->vlan;
+	enum drop_reason refused = vlan ? packet_vlan_strip(mbuf, vlan) : DROP_NONE;
+	if (refused == DROP_NONE)
+		return true;
+	static struct burst burst;
+	burst.backend_id[0] = SNAPSHOT_BACKEND_NONE;
+	burst.listener_idx[0] = UINT32_MAX;
+	player_drop(player, &burst, refused);
+	player_print(player, &burst, replay_frame_of(mbuf)->number, 0);
+	replay_frame_destroy(mbuf);
+	return false;
 }
 
 static int player_packet(
@@ -385,7 +414,8 @@ static int player_packet(
 	frame->number = ++player->totals.received;
 	scene_tick(player->scene, player->now_ns);
 	player_expire(player, player->now_ns);
-	player_run(player, mbuf);
+	if (player_untag(player, mbuf))
+		player_run(player, mbuf);
 	return 0;
 }
 
@@ -445,8 +475,10 @@ static int take_settings(const char *path, struct replay_setup *setup, struct er
 	d->tcp_idle_s = (uint32_t)(settings.services.tcp_idle_ns / CLOCK_S);
 	d->udp_idle_s = (uint32_t)(settings.services.udp_idle_ns / CLOCK_S);
 	d->drain_timeout_s = (uint32_t)(settings.services.drain_timeout_ns / CLOCK_S);
-	if (settings.n_ports > 0)
+	if (settings.n_ports > 0) {
 		setup->mtu = (uint16_t)settings.ports[0].mtu;
+		setup->vlan = (uint16_t)settings.ports[0].vlan;
+	}
 	setup->flow_capacity = settings.flows.capacity;
 	setup->snat_port_min = settings.snat.port_min;
 	setup->snat_port_max = settings.snat.port_max;

@@ -21,6 +21,7 @@ struct replay_neighbour {
 struct replay_setup {
 	struct service_defaults defaults;
 	uint16_t mtu;
+	uint16_t vlan; // 0: untagged
 	uint32_t flow_capacity;
 	struct address snat[SNAT_ADDRESSES_MAX];
 	uint32_t n_snat;

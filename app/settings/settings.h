@@ -28,6 +28,7 @@ struct settings_port {
 	uint32_t queues;      // 0 = "auto"
 	uint32_t descriptors; // 0 = "auto"
 	uint32_t mtu;         // 576..9600
+	uint32_t vlan;        // 0 = untagged, else 1..4094
 	char twin[16];        // never empty: the port's name where none is given
 };
 

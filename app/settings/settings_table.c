@@ -283,6 +283,14 @@ static const struct schema_field port_fields[] = {
 		.default_text = "1500",
 		.unit = "bytes",
 		.help = "Largest IP packet of the link, also of the twin." },
+	{ .name = "vlan",
+		.type = SCHEMA_U32,
+		IN(settings_port, vlan),
+		.max = 4094,
+		.default_text = "0",
+		.help = "802.1Q id of the port's frames, which the twin sees without it; others "
+			"are "
+			"dropped. 0: untagged frames." },
 	{ .name = "twin",
 		TEXT_IN(settings_port, twin),
 		.default_text = "",

@@ -7,7 +7,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror, TCPerror, 
 from scapy.layers.inet6 import (ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NS,
                                 ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment,
                                 IPv6ExtHdrHopByHop, IPv6ExtHdrRouting)
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from player import (BACKENDS4, BACKENDS6, CLIENT4, CLIENT6, GATEWAY, LB, SNAT4, SNAT6, START, VIP4, VIP6, play,
@@ -614,3 +614,18 @@ def test_random_frames_are_accounted():
         frames.append(bytes(frame[:rng.randint(1, len(frame))]))
     played = play(frames)
     assert played.counters["received"] == 3000
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tagged_port(family):
+    config = 'ports = ( { name = "p0"; device = "net_null0"; vlan = 100; } );\n' \
+             'snat = { addresses = [ "192.0.2.1", "2001:db8::1" ]; };\n'
+    body = ip(family) / TCP(sport=40060, dport=80, flags="S", seq=1)
+    plain, out_plain, _ = one(ether() / body)
+    tagged = ether() / Dot1Q(vlan=100, prio=3) / body
+    packet, out, _ = one(tagged, config=config)
+    assert packet["verdict"] == "forward" and packet["backend"] == plain["backend"], packet
+    assert out[Dot1Q].vlan == 100
+    assert bytes(out)[18:] == bytes(out_plain)[14:], "the same packet but for its tag"
+    assert_dropped(ether() / body, "vlan_untagged", config=config)
+    assert_dropped(ether() / Dot1Q(vlan=101) / body, "vlan_mismatch", config=config)
