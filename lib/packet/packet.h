@@ -343,3 +343,56 @@ enum drop_reason packet_vlan_strip(struct rte_mbuf *mbuf, uint16_t vid);
 // Puts an 802.1Q tag behind the MACs: priority, drop eligible and VLAN id as in `tci`, host order. 4 bytes of headroom; without them the rest of the first
 // segment moves back, if its tail has room. False: neither, or the MACs are not in the first segment; nothing changed.
 bool packet_vlan_insert(struct rte_mbuf *mbuf, uint16_t tci);
+
+// ---------------------------------------------------------------- the client's address for a backend of fullnat (toa.c, proxy.c, segment.c)
+// All take a TCP packet (PACKET_FLOW) as packet_parse left it, or packet_rewrite_fullnat after it: none reads addresses or ports, so they may be called
+// before or after, but before packet_rewrite_cross, which moves the headers. They put in, take out and change incrementally: a wrong checksum
+// stays wrong. Payload is never moved: headers go into the headroom. l3_length, l4_length and tcp_flags of *p follow; all offsets stay.
+enum packet_growth {
+	PACKET_GROWN,
+	PACKET_GROWTH_NO_OPTIONS,  // the TCP header would exceed 60 bytes
+	PACKET_GROWTH_TOO_LONG,    // the IP packet would exceed the MTU
+	PACKET_GROWTH_NO_HEADROOM, // in the first segment
+};
+
+// TOA: TCP option 254 with the client's port and address, 8 (IPv4) or 20 bytes, as the first option. Unless PACKET_GROWN, nothing changed: the
+// caller counts it and sends the segment without.
+enum packet_growth packet_toa_insert(struct rte_mbuf *mbuf, struct packet *p,
+	const struct address *client, rte_be16_t port, uint16_t mtu);
+
+// PROXY protocol v2, command PROXY, TCP over the family of the client's connection: 28 (IPv4) or 52 bytes.
+struct packet_proxy {
+	uint8_t length; // even
+	uint8_t bytes[52];
+};
+struct packet_endpoint {
+	struct address address;
+	rte_be16_t port;
+};
+// client and vip as the client used them, of one family.
+void packet_proxy_build(struct packet_proxy *out, const struct packet_endpoint *client,
+	const struct packet_endpoint *vip);
+// Puts the header in front of the payload, if any, of a segment whose sequence number is the client's initial one + 1: the first, or a retransmission of it. The
+// sequence number stays; an urgent pointer moves. TOO_LONG, NO_HEADROOM: nothing changed.
+enum packet_growth packet_proxy_insert(
+	struct rte_mbuf *mbuf, struct packet *p, const struct packet_proxy *header, uint16_t mtu);
+// For TOO_LONG: the header alone, as packet_cut_payload and then packet_proxy_insert do; the client sends its bytes again, as nobody acknowledges them.
+// *out_tail: segments to be freed, or NULL. NO_HEADROOM: nothing changed.
+enum packet_growth packet_proxy_cut_and_insert(struct rte_mbuf *mbuf, struct packet *p,
+	const struct packet_proxy *header, struct rte_mbuf **out_tail);
+// Takes the payload away, as from a SYN of TCP Fast Open towards a backend that is to see a header first; Ethernet padding too, and a FIN that stood behind
+// payload. Gives further segments, to be freed, or NULL.
+struct rte_mbuf *packet_cut_payload(struct rte_mbuf *mbuf, struct packet *p);
+
+// Client to backend, behind the header (sequence number other than the initial one + 1; a reset's too): by the header's length.
+void packet_shift_sequence(struct rte_mbuf *mbuf, const struct packet *p, int32_t delta);
+// Backend to client, all segments from SYN-ACK on: the acknowledgement and both edges of SACK blocks, less n. `first`, the client's initial
+// sequence number + 1 in host order, until the backend has acknowledged the whole header: numbers within the header, which the client never sent,
+// become *first (a SACK block within it is then empty, which receivers ignore). NULL afterwards: 4 GB later the same numbers are the
+// client's own. True: the header is acknowledged. SACK options of wrong length stay as they are, as receivers ignore them.
+bool packet_shift_acknowledgement(
+	struct rte_mbuf *mbuf, const struct packet *p, uint32_t n, const uint32_t *first);
+// An ICMP error that quotes a TCP segment that was sent to the backend, before or after packet_rewrite_icmp_error: the quoted sequence number as the client
+// knows it, by which it decides whether to believe the error (RFC 5927 4.1). n and first as above.
+void packet_shift_quoted_sequence(struct rte_mbuf *mbuf, const struct packet *p,
+	const struct packet *quoted, uint32_t n, const uint32_t *first);

@@ -103,3 +103,13 @@ static inline uint32_t packet_error_quote_max(bool is_v6)
 // Writes both headers at l3_offset, in front of the quoted packet that is there already; answer->protocol is set here.
 void packet_write_error(struct rte_mbuf *mbuf, uint32_t l3_offset, struct packet_answer *answer,
 	enum packet_error error, uint16_t mtu);
+
+// ---------------------------------------------------------------- TCP segments that grow (segment.c)
+static inline uint32_t segment_header_length(const struct tcp_header *tcp)
+{
+	return (tcp->offset >> 4) * 4u;
+}
+// Puts n bytes, an even number, at `at` of the frame, an even distance behind the TCP header's begin and not beyond the first segment: the headers in
+// front of it move into the headroom. Lengths and checksums follow, in the packet and in p. PACKET_GROWN, or PACKET_GROWTH_NO_HEADROOM and nothing changed.
+enum packet_growth segment_grow(
+	struct rte_mbuf *mbuf, struct packet *p, uint32_t at, const void *bytes, uint32_t n);

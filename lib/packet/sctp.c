@@ -50,21 +50,24 @@ void sctp_update_checksum(void *l4, uint32_t was, uint32_t is, uint32_t length)
 
 // ---------------------------------------------------------------- answer
 // Chunk types that the packet has, one bit each (bit 31: all from there up, none of which changes the answer). 0: malformed, too many, or
-// an ERROR that says "stale cookie", which is never answered.
+// an ERROR that says "stale cookie", which is never answered. What lies in segments that packet_detach_tail took is not known.
 static uint32_t chunk_types(const struct rte_mbuf *mbuf, const struct packet *p)
 {
 	uint32_t at = p->l4_offset + (uint32_t)sizeof(struct sctp_header), types = 0;
-	uint32_t end = (uint32_t)p->l4_offset + p->l4_length;
+	uint32_t end = (uint32_t)p->l4_offset + p->l4_length, here = RTE_MIN(end, mbuf->data_len);
 	for (int n = 0; at < end; n++) {
 		if (n == CHUNKS_MAX || at + sizeof(struct sctp_chunk) > end)
 			return 0;
+		if (at + sizeof(struct sctp_chunk) > here)
+			break;
 		const struct sctp_chunk *chunk = packet_at(mbuf, at);
 		uint32_t length = rte_be_to_cpu_16(chunk->length);
 		if (length < sizeof(*chunk) || at + length > end)
 			return 0;
 		if (chunk->type == SCTP_ERROR && length >= sizeof(*chunk) + 2) {
 			const uint8_t *cause = packet_at(mbuf, at + sizeof(*chunk));
-			if ((cause[0] << 8 | cause[1]) == CAUSE_STALE_COOKIE)
+			if (at + sizeof(*chunk) + 2 > here ||
+				(cause[0] << 8 | cause[1]) == CAUSE_STALE_COOKIE)
 				return 0;
 		}
 		types |= 1u << (chunk->type < 31 ? chunk->type : 31);

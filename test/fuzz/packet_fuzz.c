@@ -77,7 +77,8 @@ static void check_both_ways(const struct packet *p)
 	frame_mbuf_destroy(mbuf);
 }
 
-static bool was_summed; // the checksums of the input are right
+static bool was_summed; // the checksums of the input are right, and written as they ought to be
+static bool was_right;  // the L4 one is, if not written so
 
 // Bytes of an L4 header up to which fullnat changes something.
 static uint32_t n_changed(uint8_t protocol)
@@ -133,11 +134,91 @@ static void try_icmp_error(const struct packet *p)
 	struct rte_mbuf *mbuf = mbuf_make();
 	struct packet quoted;
 	struct packet_nat nat = nat_make(p->is_v6);
+	const uint32_t first = 0x01010101;
 	if (packet_parse_quoted(mbuf, p, &quoted)) {
 		assert(quoted.l4_offset + 8 <= mbuf->data_len);
+		if (quoted.protocol == NET_PROTO_TCP) {
+			packet_shift_quoted_sequence(mbuf, p, &quoted, 28, &first);
+			assert(!was_summed || packet_l4_checksum_ok(mbuf, p));
+		}
 		packet_rewrite_icmp_error(mbuf, p, &quoted, &nat, &nat);
 		if (mbuf->nb_segs == 1)
 			assert(frame_checksums_ok(frame_bytes(mbuf), 14));
+	}
+	frame_mbuf_destroy(mbuf);
+}
+
+// A TCP segment that was changed, or not: its struct packet says what parsing says, its checksums are as right as they were.
+static void check_segment(struct rte_mbuf *mbuf, const struct packet *p)
+{
+	struct packet again;
+	packet_parse(mbuf, NULL, &again);
+	assert(memcmp(&again, p, sizeof(again)) == 0);
+	assert(packet_l4_checksum_ok(mbuf, p) == was_right);
+	if (mbuf->nb_segs == 1)
+		assert(!was_summed || frame_checksums_ok(frame_bytes(mbuf), 14));
+	frame_mbuf_destroy(mbuf);
+}
+
+static void try_growth(const struct packet *p)
+{
+	struct packet_endpoint ends[2];
+	for (int i = 0; i < 4; i++) {
+		struct rte_mbuf *mbuf = mbuf_make(), *tail = NULL;
+		struct packet q = *p;
+		ends[0] = ends[1] = (struct packet_endpoint){ address_make(i & 1, 9), 0x1234 };
+		struct packet_proxy header;
+		packet_proxy_build(&header, &ends[0], &ends[1]);
+		enum packet_growth growth =
+			i & 2 ? packet_proxy_insert(mbuf, &q, &header, 2000)
+			      : packet_toa_insert(mbuf, &q, &ends[0].address, 0x1234, 2000);
+		size_t n_more = i & 2 ? header.length : i & 1 ? 20 : 8;
+		assert(mbuf->pkt_len == n_input + (growth == PACKET_GROWN ? n_more : 0));
+		assert(growth == PACKET_GROWN || memcmp(&q, p, sizeof(q)) == 0);
+		check_segment(mbuf, &q);
+		mbuf = mbuf_make();
+		q = *p;
+		growth = packet_proxy_cut_and_insert(mbuf, &q, &header, &tail);
+		assert(growth == PACKET_GROWN || (tail == NULL && mbuf->pkt_len == n_input));
+		check_segment(mbuf, &q);
+		frame_mbuf_destroy(tail);
+	}
+}
+
+static void try_segment(const struct packet *p)
+{
+	const uint32_t first = 0x01010101;
+	struct rte_mbuf *mbuf = mbuf_make();
+	struct packet q = *p;
+	frame_mbuf_destroy(packet_cut_payload(mbuf, &q));
+	assert(mbuf->nb_segs == 1 && mbuf->pkt_len <= n_input);
+	check_segment(mbuf, &q);
+	mbuf = mbuf_make();
+	packet_shift_sequence(mbuf, p, 28);
+	packet_shift_sequence(mbuf, p, -28);
+	assert(memcmp(frame_bytes(mbuf), input, mbuf->data_len) == 0 || !was_summed);
+	check_segment(mbuf, p);
+	for (int i = 0; i < 2; i++) {
+		mbuf = mbuf_make();
+		packet_shift_acknowledgement(mbuf, p, 52, i ? &first : NULL);
+		check_segment(mbuf, p);
+	}
+}
+
+// Any frame: off and on again, on and off again.
+static void try_vlan(void)
+{
+	struct rte_mbuf *mbuf = mbuf_make();
+	enum drop_reason reason = packet_vlan_strip(mbuf, 100);
+	assert(mbuf->pkt_len == n_input - (reason == DROP_NONE ? 4 : 0));
+	if (reason == DROP_NONE && packet_vlan_insert(mbuf, (uint16_t)frame_get16(input + 14)))
+		assert(memcmp(frame_bytes(mbuf), input, mbuf->data_len) == 0);
+	frame_mbuf_destroy(mbuf);
+	mbuf = mbuf_make();
+	if (packet_vlan_insert(mbuf, 0x2064) && mbuf->data_len >= 18) {
+		assert(mbuf->pkt_len == n_input + 4);
+		assert(packet_vlan_strip(mbuf, 100) == DROP_NONE);
+		assert(memcmp(frame_bytes(mbuf), input, mbuf->data_len) == 0);
 	}
 	frame_mbuf_destroy(mbuf);
 }
@@ -154,6 +235,7 @@ static void try_answers(const struct packet *p)
 		check_answer(mbuf, true);
 	frame_mbuf_destroy(mbuf);
 	mbuf = mbuf_make();
+	frame_mbuf_destroy(packet_detach_tail(mbuf));
 	if (packet_answer_sctp_abort(mbuf, p))
 		check_answer(mbuf, true);
 	frame_mbuf_destroy(mbuf);
@@ -197,7 +279,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	packet_l4_checksum_is_partial(mbuf, &p);
 	bool has_oracle =
 		p.kind == PACKET_FLOW || p.kind == PACKET_ECHO || p.kind == PACKET_ICMP_ERROR;
-	was_summed = packet_l4_checksum_ok(mbuf, &p) && has_oracle;
+	was_right = packet_l4_checksum_ok(mbuf, &p);
+	was_summed = was_right && has_oracle;
 	if (has_oracle && p.protocol == NET_PROTO_SCTP) {
 		uint8_t copy[FRAME_MAX];
 		memcpy(copy, input + p.l4_offset, p.l4_length);
@@ -215,6 +298,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	frame_mbuf_destroy(mbuf);
 	if (p.kind == PACKET_FLOW && p.ttl > 1)
 		try_fullnat(&p);
+	if (p.kind == PACKET_FLOW && p.protocol == NET_PROTO_TCP) {
+		try_growth(&p);
+		try_segment(&p);
+	}
+	try_vlan();
 	if (p.kind == PACKET_FRAGMENT && p.ttl > 1)
 		try_fragment(&p);
 	if (p.kind == PACKET_ICMP_ERROR)

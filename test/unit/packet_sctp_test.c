@@ -492,6 +492,22 @@ static void test_answer_refused(void **state)
 	assert_int_equal(p.kind, PACKET_FLOW);
 	assert_false(packet_answer_sctp_abort(split, &p));
 	frame_mbuf_destroy(split);
+	// Cut to its first segment, at every byte of two chunks: answered by what is left, an error without its cause is not.
+	static const uint8_t chunks[] = { 3, 0, 0, 4, SCTP_ERROR, 0, 0, 8, 0, 4, 0, 4 };
+	struct frame_spec two = {
+		.protocol = NET_PROTO_SCTP, .payload = chunks + 4, .n_payload = 8, .sctp_chunk = 3
+	};
+	n = frame_build(&two, frame);
+	frame_put16(frame + 48, 4);
+	frame_fix_checksums(frame, 14);
+	for (size_t first = 50; first < n; first++) {
+		split = frame_mbuf_split(frame, n, first);
+		p = parse(split);
+		assert_int_equal(p.kind, PACKET_FLOW);
+		frame_mbuf_destroy(packet_detach_tail(split));
+		assert_int_equal(packet_answer_sctp_abort(split, &p), first < 54 || first >= 56);
+		frame_mbuf_destroy(split);
+	}
 	n = frame_build(&(struct frame_spec){ .n_payload = 40 }, frame);
 	struct rte_mbuf *tcp = frame_mbuf(frame, n);
 	p = parse(tcp);
