@@ -67,6 +67,8 @@ void dispatch_burst(struct worker *w, struct burst *b)
 	}
 	if (n_dropped > 0)
 		rte_pktmbuf_free_bulk(dropped, n_dropped);
+	if (unlikely(b->n_tails > 0))
+		rte_pktmbuf_free_bulk(b->tails, b->n_tails);
 	if (unlikely(b->n_given_up > 0))
 		rte_pktmbuf_free_bulk(b->given_up, b->n_given_up);
 	for (; moved_to; moved_to &= moved_to - 1)

@@ -55,13 +55,31 @@ static bool is_asked_for(const struct dataplane_flow_filter *filter, const struc
 	return false;
 }
 
+// The flow that a cursor stands on: records first, then positions of the one-way table. False: none.
+static bool show_at(const struct pipeline *p, uint32_t cursor, struct flow_record *out)
+{
+	if (cursor >= p->flows.capacity)
+		return pipeline_show_entry(p, cursor - p->flows.capacity, out);
+	const struct flow_record *r = flow_record(&p->flows, cursor);
+	if (r->state == FLOW_STATE_FREE)
+		return false;
+	pipeline_show_flow(p, r, out);
+	return true;
+}
+
+static uint32_t cursor_end(const struct pipeline *p)
+{
+	return p->flows.capacity + oneway_n_positions(&p->oneway);
+}
+
 // True when the request is answered.
 static bool copy_flows(struct worker *w, struct mail *mail)
 {
-	const struct flow_table *table = &w->pipeline.flows;
+	const struct pipeline *p = &w->pipeline;
 	struct dataplane_reply *reply = &mail->reply;
+	struct flow_record r;
 	for (uint32_t looked = 0; looked < MAIL_SLICE; looked++) {
-		if (w->mail_cursor >= table->capacity) {
+		if (w->mail_cursor >= cursor_end(p) || p->snapshot == NULL) {
 			reply->next_cursor = FLOW_NONE;
 			return true;
 		}
@@ -69,9 +87,8 @@ static bool copy_flows(struct worker *w, struct mail *mail)
 			reply->next_cursor = w->mail_cursor;
 			return true;
 		}
-		const struct flow_record *r = flow_record(table, w->mail_cursor++);
-		if (r->state != FLOW_STATE_FREE && is_asked_for(&mail->request.filter, r))
-			reply->flows[reply->n_flows++] = *r;
+		if (show_at(p, w->mail_cursor++, &r) && is_asked_for(&mail->request.filter, &r))
+			reply->flows[reply->n_flows++] = r;
 	}
 	return false;
 }
@@ -89,18 +106,31 @@ static void end_flow(struct worker *w, uint32_t idx)
 	counters_add(&w->counters, COUNTER_FLOWS_EVICTED, 1);
 }
 
+static void end_entry(struct worker *w, uint32_t ref, uint32_t backend_id)
+{
+	struct pipeline *p = &w->pipeline;
+	if (backend_id < p->n_backend_counters)
+		worker_add(&p->backend_counters[backend_id].flows_ended, 1);
+	oneway_remove(&p->oneway, ref);
+	counters_add(&w->counters, COUNTER_FLOWS_EVICTED, 1);
+}
+
 static bool purge_flows(struct worker *w, struct mail *mail)
 {
-	const struct flow_table *table = &w->pipeline.flows;
+	const struct pipeline *p = &w->pipeline;
+	struct flow_record r;
 	for (uint32_t looked = 0; looked < MAIL_SLICE; looked++) {
-		if (w->mail_cursor >= table->capacity) {
+		if (w->mail_cursor >= cursor_end(p) || p->snapshot == NULL) {
 			mail->reply.next_cursor = FLOW_NONE;
 			return true;
 		}
-		const struct flow_record *r = flow_record(table, w->mail_cursor++);
-		if (r->state == FLOW_STATE_FREE || r->backend_id != mail->request.backend_id)
+		uint32_t at = w->mail_cursor++;
+		if (!show_at(p, at, &r) || r.backend_id != mail->request.backend_id)
 			continue;
-		end_flow(w, w->mail_cursor - 1);
+		if (at < p->flows.capacity)
+			end_flow(w, at);
+		else
+			end_entry(w, at - p->flows.capacity, r.backend_id);
 		mail->reply.n_flows++;
 	}
 	return false;

@@ -49,6 +49,7 @@ enum flow_flag {
 		4, // a PROXY header went in front of the client's stream: numbers are shifted
 	FLOW_FLAG_PROXY_PENDING = 8, // ... and the backend has not acknowledged it yet
 	FLOW_FLAG_CROSS = 16,        // fullnat between the families
+	FLOW_FLAG_ONEWAY = 32, // in no table: a flow of a one-way mode, shown (pipeline_show_entry)
 };
 // Packets of a flow with one of these need more than new addresses and ports.
 #define FLOW_FLAGS_ODD (FLOW_FLAG_TOA | FLOW_FLAG_PROXY | FLOW_FLAG_CROSS)

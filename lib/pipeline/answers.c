@@ -5,9 +5,9 @@
 
 // Sends the answer the way the FIB knows to its receiver; where that is not known (yet), back to the station
 // that the packet came from, which the answer's MACs already say.
-static void leave_answer(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason)
+void stage_leave_answer(struct pipeline *p, struct burst *b, uint32_t i, const struct address *to,
+	enum drop_reason reason)
 {
-	const struct address *to = &b->packets[i].src;
 	struct way way = { 0 };
 	b->out_port[i] = b->in_port[i];
 	struct eth_header *eth = rte_pktmbuf_mtod(b->mbufs[i], struct eth_header *);
@@ -17,6 +17,13 @@ static void leave_answer(struct pipeline *p, struct burst *b, uint32_t i, enum d
 	}
 	eth->src = p->ports[b->out_port[i]].mac;
 	stage_replied(p, b, i, reason);
+}
+
+void stage_detach(struct burst *b, uint32_t i)
+{
+	struct rte_mbuf *tail = b->mbufs[i]->next ? packet_detach_tail(b->mbufs[i]) : NULL;
+	if (tail)
+		b->tails[b->n_tails++] = tail;
 }
 
 void stage_answer_echo(struct pipeline *p, struct burst *b, uint32_t i)
@@ -40,14 +47,25 @@ void stage_answer_echo(struct pipeline *p, struct burst *b, uint32_t i)
 		return;
 	}
 	counters_add(p->counters, COUNTER_ECHO_REPLIES, 1);
-	leave_answer(p, b, i, DROP_ECHO_ANSWERED);
+	stage_leave_answer(p, b, i, &packet->src, DROP_ECHO_ANSWERED);
+}
+
+static bool refuse_by_protocol(struct burst *b, uint32_t i)
+{
+	const struct packet *packet = &b->packets[i];
+	struct rte_mbuf *mbuf = b->mbufs[i];
+	if (packet->protocol == NET_PROTO_SCTP) // reads all chunks
+		return packet_answer_sctp_abort(mbuf, packet);
+	stage_detach(b, i);
+	if (packet->protocol == NET_PROTO_TCP)
+		return packet_answer_reset(mbuf, packet);
+	return packet_answer_error(mbuf, packet, PACKET_PORT_UNREACHABLE, &packet->dst, 0);
 }
 
 void stage_refuse(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason)
 {
 	const struct packet *packet = &b->packets[i];
-	bool is_tcp = packet->protocol == NET_PROTO_TCP;
-	if (is_tcp && (packet->tcp_flags & TCP_RST)) {
+	if (packet->protocol != NET_PROTO_UDP && (packet->tcp_flags & TCP_RST)) {
 		stage_drop(p, b, i, DROP_NO_FLOW_QUIET);
 		return;
 	}
@@ -55,15 +73,14 @@ void stage_refuse(struct pipeline *p, struct burst *b, uint32_t i, enum drop_rea
 		stage_drop(p, b, i, DROP_ANSWER_RATE);
 		return;
 	}
-	bool answered = is_tcp ? packet_answer_reset(b->mbufs[i], packet)
-			       : packet_answer_error(b->mbufs[i], packet, PACKET_PORT_UNREACHABLE,
-					 &packet->dst, 0);
-	if (!answered) {
+	if (!refuse_by_protocol(b, i)) {
 		stage_drop(p, b, i, reason);
 		return;
 	}
-	counters_add(p->counters, is_tcp ? COUNTER_RESETS_SENT : COUNTER_UNREACHABLES_SENT, 1);
-	leave_answer(p, b, i, reason);
+	counters_add(p->counters,
+		packet->protocol == NET_PROTO_UDP ? COUNTER_UNREACHABLES_SENT : COUNTER_RESETS_SENT,
+		1);
+	stage_leave_answer(p, b, i, &packet->src, reason);
 }
 
 void stage_answer_error(
@@ -75,6 +92,7 @@ void stage_answer_error(
 		stage_drop(p, b, i, DROP_ANSWER_RATE);
 		return;
 	}
+	stage_detach(b, i);
 	// Sent from the address that the packet was addressed to: one that its sender knows.
 	if (!packet_answer_error(b->mbufs[i], packet, error, &packet->dst, mtu)) {
 		stage_drop(p, b, i, reason);
@@ -82,5 +100,5 @@ void stage_answer_error(
 	}
 	counters_add(p->counters,
 		error == PACKET_TOO_BIG ? COUNTER_TOO_BIG_SENT : COUNTER_TIME_EXCEEDED_SENT, 1);
-	leave_answer(p, b, i, reason);
+	stage_leave_answer(p, b, i, &packet->src, reason);
 }

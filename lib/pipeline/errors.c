@@ -19,6 +19,17 @@ struct quoted_error {
 	uint8_t tables;
 };
 
+// The client knows a segment by the number that it gave it.
+static void unshift_quoted(struct rte_mbuf *mbuf, const struct packet *packet,
+	const struct packet *quoted, const struct flow_record *r)
+{
+	const struct tcp_header *tcp =
+		rte_pktmbuf_mtod_offset(mbuf, const struct tcp_header *, quoted->l4_offset);
+	uint32_t first = flow_first(r, rte_be_to_cpu_32(tcp->sequence));
+	packet_shift_quoted_sequence(mbuf, packet, quoted, flow_proxy_length(r),
+		r->flags & FLOW_FLAG_PROXY_PENDING ? &first : NULL);
+}
+
 // Translates the error for the other side of flow r and sends it there. The outer source stays (a router on the way),
 // unless it is the peer itself, which the other side does not know: then it is our address.
 static void forward_error(
@@ -54,7 +65,20 @@ static void forward_error(
 		.src_port = to_client ? r->client_port : flow_server_port(r),
 		.dst_port = to_client ? r->vip_port : flow_face_port(r),
 	};
-	packet_rewrite_icmp_error(b->mbufs[i], packet, quoted, &outer, &inner);
+	if (r->flags & FLOW_FLAG_PROXY && to_client)
+		unshift_quoted(b->mbufs[i], packet, quoted, r);
+	if (r->flags & FLOW_FLAG_CROSS) {
+		outer.src = to_client ? *vip : *face;
+		stage_detach(b, i);
+		refused = packet_rewrite_icmp_error_cross(
+			b->mbufs[i], packet, quoted, &outer, &inner);
+		if (refused != DROP_NONE) {
+			stage_drop(p, b, i, refused);
+			return;
+		}
+	} else {
+		packet_rewrite_icmp_error(b->mbufs[i], packet, quoted, &outer, &inner);
+	}
 	counters_add(p->counters, COUNTER_ERRORS_FORWARDED, 1);
 	stage_leave(b, i, &way);
 }
@@ -158,11 +182,70 @@ static void no_flow(struct pipeline *p, struct burst *b, uint32_t i, const struc
 		stage_drop(p, b, i, DROP_ICMP_NO_FLOW);
 }
 
+// Was the quoted tunnel packet one that we send? Its inner packet's flow must be one of a one-way mode, and of that backend.
+static bool tunnel_is_ours(const struct pipeline *p, const struct packet_quoted_tunnel *t)
+{
+	const struct snapshot *s = p->snapshot;
+	const struct packet *inner = &t->inner;
+	const struct snapshot_address_cell *vip = snapshot_find_cell(s, &inner->dst);
+	if (vip->kind != SNAPSHOT_OWN_VIP || !(vip->tables & SNAPSHOT_TABLE_ONEWAY))
+		return false;
+	struct flow_key key = flow_key_make(
+		&inner->src, inner->src_port, inner->dst_port, vip->slot, inner->protocol);
+	uint32_t ref = oneway_lookup(&p->oneway, &key), id;
+	if (ref != ONEWAY_NONE) {
+		id = oneway_backend_id(oneway_word(&p->oneway, ref));
+	} else {
+		const struct snapshot_listener *l = snapshot_find_listener(
+			s, vip->slot, inner->protocol, rte_be_to_cpu_16(inner->dst_port));
+		if (l == NULL)
+			return false;
+		id = stage_pick_by_hash(p, l, inner).backend_id;
+	}
+	const struct snapshot_backend *backend = pipeline_backend(p, id);
+	return backend != NULL && snapshot_mode_is_oneway(backend->mode) &&
+	       address_equal(&backend->address, &t->dst);
+}
+
+// An error from the path of a tunnel of ours. True: it has its verdict.
+static bool tunnel_error(struct pipeline *p, struct burst *b, uint32_t i)
+{
+	const struct packet *packet = &b->packets[i];
+	struct packet_quoted_tunnel t;
+	if (!address_equal(&packet->dst, &p->snapshot->tunnel_source[packet->is_v6]) ||
+		!packet_parse_quoted_tunnel(b->mbufs[i], packet, &t) ||
+		snapshot_find_cell(p->snapshot, &t.inner.dst)->kind != SNAPSHOT_OWN_VIP)
+		return false;
+	enum drop_reason refused = DROP_NONE;
+	if (!tunnel_is_ours(p, &t)) {
+		if (stage_walk(p, b, i))
+			return true;
+		refused = DROP_ICMP_NO_FLOW;
+	} else if (!packet_l4_checksum_ok(b->mbufs[i], packet)) {
+		refused = DROP_BAD_L4_CHECKSUM;
+	} else if (!bucket_take(&p->answer_bucket, p->now_ns)) {
+		refused = DROP_ANSWER_RATE;
+	} else {
+		stage_detach(b, i);
+		if (!packet_answer_relayed_error(b->mbufs[i], packet, &t))
+			refused = DROP_ICMP_TYPE;
+	}
+	if (refused != DROP_NONE) {
+		stage_drop(p, b, i, refused);
+		return true;
+	}
+	counters_add(p->counters, COUNTER_ERRORS_FORWARDED, 1);
+	stage_leave_answer(p, b, i, &t.inner.src, DROP_ICMP_RELAYED);
+	return true;
+}
+
 void stage_icmp_error(struct pipeline *p, struct burst *b, uint32_t i)
 {
 	const struct packet *packet = &b->packets[i];
 	const struct snapshot_address_cell *to = snapshot_find_cell(p->snapshot, &packet->dst);
 	struct quoted_error e;
+	if (to->kind == SNAPSHOT_OWN_SNAT && tunnel_error(p, b, i))
+		return;
 	if (!packet_parse_quoted(b->mbufs[i], packet, &e.quoted) ||
 		!quoted_key(p, &e.quoted, to, &e)) {
 		not_ours(p, b, i, to);

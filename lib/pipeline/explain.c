@@ -12,6 +12,47 @@ const char *pipeline_verdict_name(enum pipeline_verdict v)
 	return (unsigned)v < ARRAY_SIZE(names) ? names[v] : "unknown";
 }
 
+void pipeline_show_flow(
+	const struct pipeline *p, const struct flow_record *r, struct flow_record *out)
+{
+	*out = *r;
+	out->backend = *flow_server(p, r);
+	out->backend_port = flow_server_port(r);
+}
+
+bool pipeline_show_entry(const struct pipeline *p, uint32_t ref, struct flow_record *out)
+{
+	static const uint8_t states[ONEWAY_STATE_MAX] = {
+		[ONEWAY_EMBRYONIC] = FLOW_STATE_SYN_SENT,
+		[ONEWAY_ESTABLISHED] = FLOW_STATE_ESTABLISHED,
+		[ONEWAY_FIN] = FLOW_STATE_FIN_CLIENT,
+		[ONEWAY_CLOSED] = FLOW_STATE_CLOSED,
+		[ONEWAY_UDP_FIRST] = FLOW_STATE_UDP_ONEWAY,
+		[ONEWAY_UDP] = FLOW_STATE_UDP_TWOWAY,
+	};
+	struct oneway_entry entry;
+	if (!oneway_copy(&p->oneway, ref, &entry) || entry.state == ONEWAY_AFFINITY)
+		return false;
+	const struct snapshot_backend *backend = pipeline_backend(p, entry.backend_id);
+	*out = (struct flow_record){
+		.client = entry.key.peer,
+		.client_port = entry.key.peer_port,
+		.vip_port = entry.key.own_port,
+		.vip_slot = entry.key.own_slot,
+		.protocol = entry.key.protocol,
+		.state = states[entry.state],
+		.backend_id = entry.backend_id & FLOW_BACKEND_ID_MAX,
+		.flags = FLOW_FLAG_ONEWAY,
+		.snat_slot = SNAPSHOT_SLOT_NONE,
+		.stamp_s = p->now_s - entry.idle_s,
+	};
+	if (backend != NULL) {
+		out->backend = backend->address;
+		out->backend_port = rte_cpu_to_be_16(backend->port);
+	}
+	return true;
+}
+
 __attribute__((format(printf, 3, 4))) static void step(
 	struct pipeline_explanation *out, const char *name, const char *fmt, ...)
 {
@@ -209,9 +250,6 @@ static void explain_miss(const struct pipeline *p, const struct pipeline_questio
 static bool explain_entry(
 	const struct pipeline *p, const struct flow_key *key, struct pipeline_explanation *out)
 {
-	if (p->oneway.header == NULL ||
-		!(p->snapshot->own[key->own_slot].tables & SNAPSHOT_TABLE_ONEWAY))
-		return false;
 	uint32_t ref = oneway_lookup(&p->oneway, key);
 	if (ref == ONEWAY_NONE)
 		return false;
@@ -280,6 +318,17 @@ static bool explain_address(const struct pipeline *p, const struct pipeline_ques
 	return true;
 }
 
+// Which table a packet for this VIP is looked up in (classify.c).
+static bool goes_oneway(const struct pipeline *p, const struct pipeline_question *q, uint16_t slot)
+{
+	uint8_t tables = p->snapshot->own[slot].tables;
+	if (tables != (SNAPSHOT_TABLE_NAT | SNAPSHOT_TABLE_ONEWAY))
+		return tables == SNAPSHOT_TABLE_ONEWAY;
+	const struct snapshot_listener *l =
+		snapshot_find_listener(p->snapshot, slot, q->protocol, q->dst_port);
+	return l != NULL && snapshot_mode_is_oneway(l->mode);
+}
+
 static void explain_verdict(struct pipeline_explanation *out)
 {
 	step(out, "verdict", "%s%s%s", pipeline_verdict_name(out->verdict), out->reason ? ": " : "",
@@ -302,19 +351,18 @@ void pipeline_explain(const struct pipeline *p, const struct pipeline_question *
 	}
 	uint8_t kind = SNAPSHOT_OWN_NONE, side;
 	snapshot_find_own(p->snapshot, &q->dst, &kind);
-	uint32_t idx = flow_lookup(&p->flows, &key, &side);
+	bool oneway = kind == SNAPSHOT_OWN_VIP && goes_oneway(p, q, key.own_slot);
+	uint32_t idx = oneway ? FLOW_NONE : flow_lookup(&p->flows, &key, &side);
 	if (idx != FLOW_NONE &&
 		!flow_gives_way(p, flow_record(&p->flows, idx), side, q->tcp_flags)) {
 		explain_flow(p, idx, side, out);
 	} else if (kind == SNAPSHOT_OWN_NONE) {
 		step(out, "flow", "none: the backend's own traffic, to the kernel");
 		refuse(out, PIPELINE_PUNT, DROP_NONE);
-	} else if (explain_entry(p, &key, out)) {
-		;
 	} else if (kind == SNAPSHOT_OWN_SNAT) {
 		step(out, "flow", "none: nothing starts at a SNAT address");
 		refuse(out, PIPELINE_DROP, DROP_NO_FLOW_QUIET);
-	} else {
+	} else if (!oneway || !explain_entry(p, &key, out)) {
 		explain_miss(p, q, key.own_slot, out);
 	}
 	explain_verdict(out);

@@ -84,6 +84,7 @@ static void burst_clear(struct burst *b)
 {
 	uint32_t n = b->n;
 	b->n_given_up = 0;
+	b->n_tails = 0;
 	memset(b->verdict, PIPELINE_DROP, n);
 	memset(b->reason, DROP_NONE, n);
 	memset(b->was_reply, 0, n);

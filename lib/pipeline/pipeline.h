@@ -64,6 +64,9 @@ struct burst {
 	// Held earlier, given up now: counted as dropped, to be freed by the caller.
 	uint32_t n_given_up;
 	struct rte_mbuf *given_up[BURST_MAX];
+	// Segments that were cut off packets of this burst, to be freed by the caller; they count for nothing.
+	uint32_t n_tails;
+	struct rte_mbuf *tails[BURST_MAX];
 	// scratch between stages
 	struct packet packets[BURST_MAX];
 	uint32_t flow_idx[BURST_MAX];
@@ -163,6 +166,14 @@ uint32_t pipeline_expire_held(
 
 // Housekeeping between bursts: a bounded slice of ageing. Returns flows removed.
 uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records);
+
+// ---------------------------------------------------------------- flows as people see them
+// In the terms of fullnat whatever the mode: client, VIP, backend with its port; the source port and slot count for fullnat only
+// (FLOW_FLAG_DNAT, FLOW_FLAG_ONEWAY: the backend sees the client). The worker's own thread, like the tables.
+void pipeline_show_flow(
+	const struct pipeline *p, const struct flow_record *r, struct flow_record *out);
+// Entry `ref` (below oneway_n_positions) of the one-way table. False: none, or it is no flow.
+bool pipeline_show_entry(const struct pipeline *p, uint32_t ref, struct flow_record *out);
 
 // ---------------------------------------------------------------- explain
 // What would happen to a packet, by the same look-up code, without writing. Text is one step a line.

@@ -75,6 +75,11 @@ void stage_answer_echo(struct pipeline *p, struct burst *b, uint32_t i);
 void stage_refuse(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason);
 void stage_answer_error(
 	struct pipeline *p, struct burst *b, uint32_t i, enum packet_error error, uint16_t mtu);
+// The mbuf is now an answer of ours to `to`: sent, within the rate that the caller has asked for.
+void stage_leave_answer(struct pipeline *p, struct burst *b, uint32_t i, const struct address *to,
+	enum drop_reason reason);
+// Cuts a packet to its first segment; the rest is the caller's of pipeline_run to free.
+void stage_detach(struct burst *b, uint32_t i);
 
 // Port and MAC towards a peer; wait: the neighbour is not resolved.
 struct way {
@@ -111,6 +116,29 @@ static inline struct pipeline_backend_counters *pipeline_backend_block(
 	struct pipeline *p, uint32_t backend_id)
 {
 	return backend_id < p->n_backend_counters ? &p->backend_counters[backend_id] : NULL;
+}
+
+// The rest of what a flow with FLOW_FLAGS_ODD needs besides new addresses: its client's address in option or header, shifted
+// numbers, a lower MSS, the other family. Way and size are settled. False: it has its verdict.
+bool stage_rewrite_extra(struct pipeline *p, struct burst *b, uint32_t i, struct packet_nat *nat);
+// Bytes that a packet of flow r and this direction gains by the change of family; negative: loses.
+static inline int32_t flow_growth(const struct flow_record *r, const struct packet *p)
+{
+	if (!(r->flags & FLOW_FLAG_CROSS))
+		return 0;
+	return p->is_v6 ? -20 : 20;
+}
+// Length of the PROXY header of a flow.
+static inline uint32_t flow_proxy_length(const struct flow_record *r)
+{
+	return address_is_v4(&r->client) ? 28 : 52;
+}
+// Where the client's stream begins, whole, near a number of that stream.
+static inline uint32_t flow_first(const struct flow_record *r, uint32_t near)
+{
+	uint32_t low = (uint32_t)r->isn[0] << 16 | (uint32_t)r->isn[1] << 8 | r->isn[2];
+	uint32_t ahead = (near - low) & 0xffffff;
+	return ahead < 0x800000 ? near - ahead : near + (0x1000000 - ahead);
 }
 
 // Where a flow's backend is: in mode dnat the second key has it as its own side.

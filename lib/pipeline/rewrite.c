@@ -130,13 +130,19 @@ static void rewrite_odd(struct pipeline *p, struct burst *b, uint32_t i, uint8_t
 		return;
 	}
 	const struct pipeline_port *port = &p->ports[way.port];
-	if (b->packets[i].l3_length > port->mtu) {
-		stage_refuse_size(p, b, i, port->mtu);
+	int32_t growth = flow_growth(r, &b->packets[i]);
+	if (b->packets[i].l3_length + growth > port->mtu) {
+		stage_refuse_size(p, b, i, (uint16_t)(port->mtu - growth));
 		return;
 	}
 	struct packet_nat nat =
 		nat_make(p, r, to_backend, &port->mac, nexthop_word(&way.mac, 0, 0));
-	packet_rewrite_fullnat(b->mbufs[i], &b->packets[i], &nat);
+	if (r->flags & FLOW_FLAGS_ODD) {
+		if (!stage_rewrite_extra(p, b, i, &nat))
+			return;
+	} else {
+		packet_rewrite_fullnat(b->mbufs[i], &b->packets[i], &nat);
+	}
 	count_backend(p, b, i, r);
 	stage_leave(b, i, &way);
 }

@@ -94,3 +94,14 @@ uint32_t pipeline_expire_held(
 {
 	return 0;
 }
+
+void pipeline_show_flow(
+	const struct pipeline *p, const struct flow_record *r, struct flow_record *out)
+{
+	*out = *r;
+}
+
+bool pipeline_show_entry(const struct pipeline *p, uint32_t ref, struct flow_record *out)
+{
+	return false;
+}
