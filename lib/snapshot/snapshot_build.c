@@ -378,7 +378,8 @@ static void gather_one(struct build *b, const struct service *s, const struct se
 // Modes that can send to a backend of the other family than the VIP's.
 static bool mode_crosses(enum service_mode mode)
 {
-	return mode == SERVICE_MODE_IPIP || mode == SERVICE_MODE_GUE; // fullnat: not yet
+	return mode == SERVICE_MODE_FULLNAT || mode == SERVICE_MODE_IPIP ||
+	       mode == SERVICE_MODE_GUE;
 }
 
 bool snapshot_family_crosses(const struct service *s, bool vip_is_v4)

@@ -359,7 +359,7 @@ static uint32_t n_members(const struct bench *b, struct address vip, uint16_t po
 static void test_families_cross(void **state)
 {
 	static const bool crosses[] = {
-		[SERVICE_MODE_FULLNAT] = false,
+		[SERVICE_MODE_FULLNAT] = true,
 		[SERVICE_MODE_IPIP] = true,
 		[SERVICE_MODE_GUE] = true,
 		[SERVICE_MODE_L2DSR] = false,
