@@ -67,8 +67,8 @@ static void flow_adopt_batch(struct flow_table *table, uint32_t first, uint32_t 
 	for (uint32_t i = 0; i < n; i++) {
 		const struct flow_record *r = &table->records[first + i];
 		struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
-		hashes[i][0] = flow_key_hash(&table->key, &client);
-		hashes[i][1] = flow_key_hash(&table->key, &backend);
+		hashes[i][0] = flow_hash(table, &client);
+		hashes[i][1] = flow_hash(table, &backend);
 		flow_prefetch_bucket(table, hashes[i][0]);
 		flow_prefetch_bucket(table, hashes[i][1]);
 	}

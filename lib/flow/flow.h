@@ -129,6 +129,7 @@ struct flow_table {
 	bool was_clean;    // adoption: the earlier process had called flow_table_close
 	uint64_t n_sweeps; // complete passes since start
 	struct hash_key key;
+	struct hash_schedule schedule; // of key
 };
 
 // Bytes for `capacity` flows (64-byte aligned memory, zeroed or not).
@@ -178,6 +179,12 @@ static inline struct flow_key flow_backend_key(const struct flow_record *r)
 	return flow_key_make(&r->backend, r->backend_port, r->snat_port, r->snat_slot, r->protocol);
 }
 
+// Hash of a key in this table. Its top half chooses the bucket, its lowest bits are the tag.
+static inline uint64_t flow_hash(const struct flow_table *table, const struct flow_key *key)
+{
+	return flow_key_hash(&table->schedule, key);
+}
+
 // Primary bucket of a hash: high bits, by multiplication.
 static inline uint32_t flow_primary_bucket(const struct flow_table *table, uint64_t hash)
 {
@@ -200,10 +207,10 @@ static inline void flow_prefetch_bucket(const struct flow_table *table, uint64_t
 }
 
 // Looks up n (at most 64) keys: out_idx[i] = record index or FLOW_NONE, out_side[i] = whose key
-// matched. hashes[i] must be flow_key_hash(&table->key, &keys[i]). Three short loops, prefetch between.
-// The scalar version and a SIMD one (chosen once by flow_select_variant) give identical results.
-void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys,
-	const uint64_t *hashes, uint32_t n, uint32_t *out_idx, uint8_t *out_side);
+// matched, out_hashes[i] = flow_hash of the key, for who adds it then. Three short loops, prefetch between.
+// The scalar version and the SIMD ones (chosen once by flow_select_variant) give identical results.
+void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
+	uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side);
 // One key (explain, ICMP errors, control queries).
 uint32_t flow_lookup(const struct flow_table *table, const struct flow_key *key, uint8_t *out_side);
 static inline void flow_prefetch_record(const struct flow_table *table, uint32_t idx)
@@ -216,8 +223,8 @@ static inline void flow_prefetch_record(const struct flow_table *table, uint32_t
 static inline void flow_prefetch_keys(const struct flow_table *table, const struct flow_record *r)
 {
 	struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
-	flow_prefetch_bucket(table, flow_key_hash(&table->key, &client));
-	flow_prefetch_bucket(table, flow_key_hash(&table->key, &backend));
+	flow_prefetch_bucket(table, flow_hash(table, &client));
+	flow_prefetch_bucket(table, flow_hash(table, &backend));
 }
 
 // Adds a flow; `record` gives everything but `sequence`. Returns its index, or FLOW_NONE when there

@@ -186,7 +186,7 @@ static inline bool naive_may_go(const struct rig *r, uint32_t id)
 static inline uint32_t rig_add(struct rig *r, uint32_t id, uint8_t state)
 {
 	struct oneway_entry entry = { .key = make_key(id), .backend_id = id, .state = state };
-	uint64_t evicted = 42, hash = flow_key_hash(&r->table.key, &entry.key);
+	uint64_t evicted = 42, hash = flow_key_hash(&r->table.schedule, &entry.key);
 	uint64_t n_moves = r->table.n_moves, n_evicted = r->table.n_evicted;
 	uint32_t ref = oneway_add(&r->table, hash, &entry, &r->timeouts, &evicted);
 	assert_in_range(r->table.n_touched, 1, ONEWAY_LINES_MAX);
@@ -233,7 +233,7 @@ static inline void check_table(const struct oneway_table *t, const struct rig *r
 			continue;
 		}
 		struct flow_key key = oneway_key_at(t, line, ref & 3);
-		uint64_t hash = flow_key_hash(&t->key, &key);
+		uint64_t hash = flow_key_hash(&t->schedule, &key);
 		uint32_t home = oneway_home(f, hash);
 		n_entries[is6]++;
 		assert_int_equal(address_is_v4(&key.peer), !is6);
@@ -283,7 +283,7 @@ static inline void rig_check_lookups(struct rig *r)
 	for (uint32_t i = 0; i < n; i++) {
 		ids[i] = (uint32_t)(rng() % r->n_ids);
 		keys[i] = make_key(ids[i]);
-		hashes[i] = flow_key_hash(&r->table.key, &keys[i]);
+		hashes[i] = flow_key_hash(&r->table.schedule, &keys[i]);
 	}
 	for (uint32_t v = 0; v < ARRAY_SIZE(variants); v++) {
 		if (oneway_select_variant(variants[v]) == NULL)

@@ -363,7 +363,7 @@ static void *racer_run(void *arg)
 		struct oneway_entry entry = {
 			.key = make_key(id), .backend_id = id, .state = ONEWAY_AFFINITY
 		};
-		uint64_t hash = flow_key_hash(&table->key, &entry.key);
+		uint64_t hash = flow_key_hash(&table->schedule, &entry.key);
 		uint32_t ref = oneway_add(table, hash, &entry, &racer->rig->timeouts, &evicted);
 		oneway_touch(table, ref);
 		oneway_remove(table, ref);

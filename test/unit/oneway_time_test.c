@@ -243,7 +243,7 @@ static void test_adopt_repairs(void **state)
 	}
 	// Entry 7 is also in its other line, where there is room: died while it was displaced.
 	struct flow_key key = make_key(7);
-	uint64_t hash = flow_key_hash(&r.table.key, &key);
+	uint64_t hash = flow_key_hash(&r.table.schedule, &key);
 	uint32_t home = oneway_home(&r.table.families[0], hash);
 	uint32_t other = oneway_other(&r.table.families[0], hash, home), ref = rig_find(&r, 7);
 	uint32_t to = ref >> 2 == home ? other : home, slot = 0;
@@ -290,7 +290,7 @@ static void test_adopt_corrupted(void **state)
 			struct oneway_entry entry = {
 				.key = make_key(id), .backend_id = id, .state = random_state(id)
 			};
-			uint64_t hash = flow_key_hash(&t.key, &entry.key);
+			uint64_t hash = flow_key_hash(&t.schedule, &entry.key);
 			if (oneway_lookup(&t, &entry.key) == ONEWAY_NONE)
 				oneway_add(&t, hash, &entry, &r.timeouts, &evicted);
 		}
