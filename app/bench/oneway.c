@@ -232,14 +232,14 @@ static void oneway_report_lookups(
 		.gate_is_floor = true,
 		.limit = "one prefetched line",
 		.limit_value = bench_median(rounds, 2) };
-	snprintf(name, sizeof(name), "oneway%d hit/%s", v6 ? 6 : 4, size->name);
+	snprintf(name, sizeof(name), "oneway%d/%s", v6 ? 6 : 4, size->name);
 	bench_report(options, &line);
 	line.goal = "G2";
 	line.value = bench_median(rounds, 3);
 	line.peer_value = bench_median(rounds, 4);
 	line.multiple = bench_ratio(rounds, 4, 3);
 	line.gate = 1.5;
-	snprintf(name, sizeof(name), "oneway%d miss/%s", v6 ? 6 : 4, size->name);
+	snprintf(name, sizeof(name), "oneway%d/%s", v6 ? 6 : 4, size->name);
 	bench_report(options, &line);
 	line.goal = NULL;
 	line.value = bench_median(rounds, 0);
@@ -349,7 +349,7 @@ static void oneway_report_churn(const struct bench_options *options)
 	bench_run(contenders, 3, options->n_rounds, rounds);
 	struct bench_line line = { .bench = "oneway",
 		.goal = "G3",
-		.name = "oneway4 remove+add burst/1M/75%",
+		.name = "oneway4/1M",
 		.value = bench_median(rounds, 0),
 		.unit = "ns",
 		.peer = "rte_hash del+add",
@@ -413,7 +413,7 @@ static void oneway_report_tail(const struct bench_options *options)
 	double median_ns, p999_ns = oneway_tail(1000000, 950000, &median_ns);
 	struct bench_line line = { .bench = "oneway",
 		.goal = "G4",
-		.name = "oneway4 add p99.9/1M/95%",
+		.name = "oneway4/1M",
 		.value = p999_ns,
 		.unit = "ns",
 		.peer = "median",
