@@ -143,6 +143,19 @@ int flow_table_init(struct flow_table *table, void *mem, size_t size, uint32_t c
 // 0, or -EINVAL with the cause in err and the memory as it was.
 int flow_table_adopt(struct flow_table *table, void *mem, size_t size, struct error *err);
 
+// Flows of a table that an earlier process left and that nobody will attach to, one by one, without changing the memory: it is
+// of another size, or its flows now belong to several workers. Records are copied, next hops unknown, as flow_add takes them;
+// nothing says that their keys are nobody else's.
+struct flow_leftover {
+	const struct flow_record *records;
+	uint32_t capacity;
+	uint32_t next;
+	struct hash_key key;
+};
+// 0, or -EINVAL with the cause in err: the header is not that of a table of this size.
+int flow_leftover_open(struct flow_leftover *out, const void *mem, size_t size, struct error *err);
+bool flow_leftover_next(struct flow_leftover *left, struct flow_record *out); // false: no more
+
 // Says goodbye: the memory may be adopted with `was_clean`. The table is not used afterwards.
 void flow_table_close(struct flow_table *table);
 

@@ -184,6 +184,8 @@ static void stage_decide(struct pipeline *p, struct burst *b, const struct pendi
 		b->flow_idx[i] = FLOW_NONE;
 		stage_rewrite(p, b, at + n_rewritten, k - n_rewritten);
 		n_rewritten = k;
+		if (unlikely(p->directory != NULL) && stage_to_holder(p, b, i, pending->hashes[k]))
+			continue;
 		stage_open(p, b, i);
 	}
 	stage_rewrite(p, b, at + n_rewritten, n - n_rewritten);
