@@ -20,8 +20,6 @@
 
 #include "flow.h"
 
-#include <rte_branch_prediction.h>
-
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif

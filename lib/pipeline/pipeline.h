@@ -13,7 +13,6 @@
 #include <rte_mbuf.h>
 
 #include "counters.h"
-#include "directory.h"
 #include "flow.h"
 #include "nexthop.h"
 #include "oneway.h"

@@ -19,8 +19,10 @@ BACKENDS6 = ["2001:db8:9::2", "2001:db8:9::3", "2001:db8:9::4"]
 START = 1000000.0
 
 
-def services(backends4=None, backends6=None, annotations=None, **spec):
-    """The service every case uses: TCP 80 -> 8080, UDP 53 -> 5353, both families."""
+def services(backends4=None, backends6=None, annotations=None, own_ports=False, **spec):
+    """The service every case uses: TCP 80 -> 8080, UDP 53 -> 5353, both families. own_ports: backends serve the listeners' ports, as
+    modes need that leave packets as they are."""
+    http, dns = (80, 53) if own_ports else (8080, 5353)
     backends4 = BACKENDS4 if backends4 is None else backends4
     backends6 = BACKENDS6 if backends6 is None else backends6
     ports = [{"name": "http", "protocol": "TCP", "port": 80}, {"name": "dns", "protocol": "UDP", "port": 53}]
@@ -34,8 +36,8 @@ def services(backends4=None, backends6=None, annotations=None, **spec):
                                    "labels": {"kubernetes.io/service-name": "web"}},
                       "addressType": family,
                       "endpoints": [{"addresses": [a], "conditions": {"ready": True}} for a in addresses],
-                      "ports": [{"name": "http", "protocol": "TCP", "port": 8080},
-                                {"name": "dns", "protocol": "UDP", "port": 5353}]})
+                      "ports": [{"name": "http", "protocol": "TCP", "port": http},
+                                {"name": "dns", "protocol": "UDP", "port": dns}]})
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
