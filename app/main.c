@@ -405,7 +405,7 @@ static int start_control(struct daemon *d, struct error *err)
 	return 0;
 }
 
-static int start_dataplane(struct daemon *d, struct error *err)
+static int create_dataplane(struct daemon *d, struct error *err)
 {
 	struct device_config *device = calloc(1, sizeof(*device));
 	struct dataplane_config *config = calloc(1, sizeof(*config));
@@ -425,8 +425,6 @@ static int start_dataplane(struct daemon *d, struct error *err)
 	}
 	if (rc == 0)
 		rc = control_attach(d->control, d->device, d->dataplane, err);
-	if (rc == 0)
-		rc = dataplane_start(d->dataplane, err);
 	free(device);
 	free(config);
 	return rc;
@@ -443,6 +441,10 @@ static int start_edges(struct daemon *d, struct error *err)
 		rc = admin_create(d->control, &d->settings, &d->admin, err);
 	if (rc == 0)
 		rc = source_file_create(d->control, d->settings.services.file, &d->file, err);
+	// Packets only when the services are known: to a VIP of nobody they would be the kernel's, which has its address on
+	// the twin and resets the connections that the process before this one left.
+	if (rc == 0)
+		rc = dataplane_start(d->dataplane, err);
 	if (rc == 0)
 		rc = watch_ready(d, err);
 	return rc;
@@ -499,7 +501,7 @@ static int run(struct daemon *d)
 		if (rc == 0)
 			rc = watch_signals(d, &err);
 		if (rc == 0)
-			rc = start_dataplane(d, &err);
+			rc = create_dataplane(d, &err);
 		if (rc == 0)
 			rc = start_edges(d, &err);
 		if (rc == 0)

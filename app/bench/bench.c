@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -18,6 +20,8 @@ static const struct {
 	const char *name;
 	int (*run)(const struct bench_options *options);
 	const char *help;
+	bool has_process;     // its own: starts the EAL as the daemon does
+	bool only_by_request; // scripts/bench runs it beside its peer
 } benches[] = {
 	{ "table", bench_table, "flow table beside rte_hash: G1 to G5" },
 	{ "oneway", bench_oneway, "table of one-way modes beside rte_hash: G1 to G5" },
@@ -25,6 +29,12 @@ static const struct {
 	{ "flows", bench_flows, "new flows and whole connections: G11, G12" },
 	{ "scale", bench_scale, "many services and backends: G16" },
 	{ "flood", bench_flood, "good packets under a SYN flood: G19" },
+	{ "null", bench_null, "a worker over a null port: G10 (scripts/bench null adds the peer)",
+		true, true },
+	{ "workers", bench_workers, "two workers beside one: G17", true },
+	{ "residence", bench_residence, "how long a packet stays: G18", true },
+	{ "changes", bench_changes, "endpoint changes while forwarding: G20", true },
+	{ "idle", bench_idle, "a worker without packets: G21", true },
 	{ "snat", bench_snat, "source ports" },
 	{ "ageing", bench_ageing, "expiry of flows: G13" },
 	{ "maglev", bench_maglev, "building Maglev tables, their bytes: G14, G15" },
@@ -111,7 +121,7 @@ static bool parse_arguments(int argc, char **argv, struct request *r)
 		}
 	}
 	for (uint32_t i = 0; i < N_BENCHES && !any; i++)
-		r->wanted[i] = true;
+		r->wanted[i] = !benches[i].only_by_request;
 	return true;
 }
 
@@ -156,6 +166,44 @@ static void print_conditions(const struct bench_options *options, const char *va
 	fflush(out);
 }
 
+// Benches of the worker loop come first, each in a child: this process has no EAL yet.
+static int run_in_child(const struct request *r, uint32_t i)
+{
+	int status = 0;
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		int rc = benches[i].run(&r->options);
+		fflush(stdout);
+		_exit(rc == 0 ? 0 : 1);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
+		return -1;
+	return 0;
+}
+
+static int run_here(const struct request *r, const char *variant)
+{
+	if (start_eal() != 0)
+		return -1;
+	if (bench_heap_init(bench_wants_size(&r->options, "10M") ? 3ull << 30 : 640ull << 20) !=
+		0) {
+		fprintf(stderr, "sluice-bench: no memory for the tables\n");
+		return -1;
+	}
+	bench_calibrate();
+	print_conditions(&r->options, variant);
+	int rc = 0;
+	for (uint32_t i = 0; i < N_BENCHES && rc == 0; i++)
+		if (r->wanted[i] && !benches[i].has_process)
+			rc = benches[i].run(&r->options);
+	fprintf(stderr, "# %.3f %% of bursts left out (interrupted), %lu rounds repeated (steal)\n",
+		100.0 * (double)bench_n_gaps / (double)(bench_n_bursts ? bench_n_bursts : 1),
+		(unsigned long)bench_n_repeated);
+	rte_eal_cleanup();
+	return rc;
+}
+
 int main(int argc, char **argv)
 {
 	struct request r = { .options = { .n_rounds = 15 } };
@@ -167,23 +215,19 @@ int main(int argc, char **argv)
 			r.options.variant);
 		return 2;
 	}
-	if (start_eal() != 0)
+	bench_n_skipped = mmap(NULL, sizeof(*bench_n_skipped), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (bench_n_skipped == MAP_FAILED)
 		return 1;
-	if (bench_heap_init(bench_wants_size(&r.options, "10M") ? 3ull << 30 : 640ull << 20) != 0) {
-		fprintf(stderr, "sluice-bench: no memory for the tables\n");
-		return 1;
-	}
-	bench_calibrate();
-	print_conditions(&r.options, variant);
 	int rc = 0;
-	for (uint32_t i = 0; i < N_BENCHES && rc == 0; i++)
-		if (r.wanted[i])
-			rc = benches[i].run(&r.options);
-	fprintf(stderr,
-		"# %.3f %% of bursts left out (interrupted), %lu rounds repeated (steal), %u lines "
-		"not measured\n",
-		100.0 * (double)bench_n_gaps / (double)(bench_n_bursts ? bench_n_bursts : 1),
-		(unsigned long)bench_n_repeated, bench_n_skipped);
-	rte_eal_cleanup();
+	bool some_here = false;
+	for (uint32_t i = 0; i < N_BENCHES && rc == 0; i++) {
+		some_here |= r.wanted[i] && !benches[i].has_process;
+		if (r.wanted[i] && benches[i].has_process)
+			rc = run_in_child(&r, i);
+	}
+	if (rc == 0 && some_here)
+		rc = run_here(&r, variant);
+	fprintf(stderr, "# %u lines not measured\n", *bench_n_skipped);
 	return rc == 0 ? 0 : 1;
 }

@@ -47,7 +47,7 @@ void bench_report(const struct bench_options *options, const struct bench_line *
 // A line without a figure, and the reason on stderr; counted.
 void bench_skip(const struct bench_options *options, const char *bench, const char *goal,
 	const char *name, const char *reason);
-extern uint32_t bench_n_skipped;
+extern uint32_t *bench_n_skipped; // shared with the processes of the benches that have one
 
 // ---------------------------------------------------------------- time
 struct bench_timer {
@@ -107,6 +107,8 @@ struct bench_rounds {
 // All contenders in turn, n_rounds times, after one round that does not count.
 void bench_run(const struct bench_contender *contenders, uint32_t n, uint32_t n_rounds,
 	struct bench_rounds *out);
+// NAN does not count; NAN when nothing else is there.
+double bench_median_of(const double *values, uint32_t n_values);
 double bench_median(const struct bench_rounds *r, uint32_t contender);
 // Median over the rounds of contender a / contender b.
 double bench_ratio(const struct bench_rounds *r, uint32_t a, uint32_t b);
@@ -157,5 +159,10 @@ int bench_maglev(const struct bench_options *options);
 int bench_flows(const struct bench_options *options);
 int bench_scale(const struct bench_options *options);
 int bench_flood(const struct bench_options *options);
+int bench_null(const struct bench_options *options);
+int bench_workers(const struct bench_options *options);
+int bench_residence(const struct bench_options *options);
+int bench_changes(const struct bench_options *options);
+int bench_idle(const struct bench_options *options);
 int bench_snat(const struct bench_options *options);
 int bench_ageing(const struct bench_options *options);

@@ -17,7 +17,7 @@ uint64_t bench_gap_ticks;
 uint64_t bench_n_bursts;
 uint64_t bench_n_gaps;
 uint64_t bench_n_repeated;
-uint32_t bench_n_skipped;
+uint32_t *bench_n_skipped;
 
 // ---------------------------------------------------------------- time
 
@@ -28,7 +28,7 @@ static int compare_doubles(const void *a, const void *b)
 }
 
 // Rounds of which nothing was left (NAN) do not count.
-static double median_of(const double *values, uint32_t n_values)
+double bench_median_of(const double *values, uint32_t n_values)
 {
 	double sorted[BENCH_ROUNDS_MAX];
 	uint32_t n = 0;
@@ -56,7 +56,7 @@ void bench_calibrate(void)
 		}
 		empty[i] = t.n_ops ? (double)t.ticks / (double)t.n_ops : NAN;
 	}
-	bench_empty_ticks = (uint64_t)median_of(empty, BENCH_ROUNDS_MAX);
+	bench_empty_ticks = (uint64_t)bench_median_of(empty, BENCH_ROUNDS_MAX);
 	bench_n_bursts = bench_n_gaps = 0;
 }
 
@@ -112,7 +112,7 @@ void bench_run(const struct bench_contender *contenders, uint32_t n, uint32_t n_
 
 double bench_median(const struct bench_rounds *r, uint32_t contender)
 {
-	return median_of(r->ns[contender], r->n_rounds);
+	return bench_median_of(r->ns[contender], r->n_rounds);
 }
 
 double bench_ratio(const struct bench_rounds *r, uint32_t a, uint32_t b)
@@ -120,7 +120,7 @@ double bench_ratio(const struct bench_rounds *r, uint32_t a, uint32_t b)
 	double ratios[BENCH_ROUNDS_MAX];
 	for (uint32_t i = 0; i < r->n_rounds; i++)
 		ratios[i] = r->ns[a][i] / r->ns[b][i];
-	return median_of(ratios, r->n_rounds);
+	return bench_median_of(ratios, r->n_rounds);
 }
 
 // ---------------------------------------------------------------- reports
@@ -176,7 +176,9 @@ static void print_text(const struct bench_line *l)
 		printf("  x%.2f", l->multiple);
 	if (!isnan(l->gate))
 		printf("  gate %s%g: %s", l->gate_is_floor ? ">=" : "<=", l->gate,
-			line_met(l) ? "met" : "NOT MET");
+			isnan(l->multiple) ? "not judged"
+			: line_met(l)      ? "met"
+					   : "NOT MET");
 	if (l->limit)
 		printf("  limit %.2f (%s)", l->limit_value, l->limit);
 	putchar('\n');
@@ -210,7 +212,7 @@ void bench_skip(const struct bench_options *options, const char *bench, const ch
 		.multiple = NAN,
 		.gate = NAN,
 		.limit_value = NAN };
-	bench_n_skipped++;
+	(*bench_n_skipped)++;
 	fprintf(stderr, "# not measured: %s %s %s: %s\n", bench, goal ? goal : "-", name, reason);
 	bench_report(options, &line);
 }

@@ -59,7 +59,7 @@ static uint32_t oneway_rig_add(struct oneway_rig *rig, const struct flow_key *ke
 static uint32_t oneway_rig_find(struct oneway_rig *rig, uint32_t id)
 {
 	struct flow_key key = oneway_make_key(rig->v6, id);
-	uint64_t hash = flow_key_hash(&rig->table.key, &key);
+	uint64_t hash = flow_key_hash(&rig->table.schedule, &key);
 	uint32_t ref;
 	oneway_lookup_bulk(&rig->table, &key, &hash, 1, &ref);
 	return ref;
@@ -73,7 +73,7 @@ static void oneway_rig_renew(struct oneway_rig *rig, uint32_t at)
 	do { // IPv6 refuses one in a thousand
 		rig->ids[at] = rig->n_ids++;
 		struct flow_key key = oneway_make_key(rig->v6, rig->ids[at]);
-		uint64_t hash = flow_key_hash(&rig->table.key, &key);
+		uint64_t hash = flow_key_hash(&rig->table.schedule, &key);
 		if (oneway_rig_add(rig, &key, hash) != ONEWAY_NONE)
 			return;
 	} while (rig->n_ids < ONEWAY_MISS_FIRST);
@@ -89,7 +89,7 @@ static void oneway_rig_packets(struct oneway_rig *rig)
 	for (uint32_t i = 0; i < BENCH_BURST; i++) {
 		uint32_t at = bench_random_below(&rig->rng, rig->n_flows);
 		keys[i] = oneway_make_key(rig->v6, rig->ids[at]);
-		hashes[i] = flow_key_hash(&rig->table.key, &keys[i]);
+		hashes[i] = flow_key_hash(&rig->table.schedule, &keys[i]);
 	}
 	oneway_lookup_bulk(&rig->table, keys, hashes, BENCH_BURST, refs);
 }
@@ -143,7 +143,7 @@ static double oneway_lookups(struct oneway_rig *rig, bool hit)
 		}
 		bench_start(&t);
 		for (uint32_t i = 0; i < BENCH_BURST; i++)
-			hashes[i] = flow_key_hash(&rig->table.key, &keys[i]);
+			hashes[i] = flow_key_hash(&rig->table.schedule, &keys[i]);
 		oneway_lookup_bulk(&rig->table, keys, hashes, BENCH_BURST, refs);
 		for (uint32_t i = 0; i < BENCH_BURST && hit; i++)
 			sum += oneway_backend_id(oneway_word(&rig->table, refs[i]));
@@ -232,14 +232,14 @@ static void oneway_report_lookups(
 		.gate_is_floor = true,
 		.limit = "one prefetched line",
 		.limit_value = bench_median(rounds, 2) };
-	snprintf(name, sizeof(name), "oneway%d hit/%s", v6 ? 6 : 4, size->name);
+	snprintf(name, sizeof(name), "oneway%d/%s", v6 ? 6 : 4, size->name);
 	bench_report(options, &line);
 	line.goal = "G2";
 	line.value = bench_median(rounds, 3);
 	line.peer_value = bench_median(rounds, 4);
 	line.multiple = bench_ratio(rounds, 4, 3);
 	line.gate = 1.5;
-	snprintf(name, sizeof(name), "oneway%d miss/%s", v6 ? 6 : 4, size->name);
+	snprintf(name, sizeof(name), "oneway%d/%s", v6 ? 6 : 4, size->name);
 	bench_report(options, &line);
 	line.goal = NULL;
 	line.value = bench_median(rounds, 0);
@@ -279,10 +279,10 @@ static bool oneway_churn_burst_of(struct oneway_rig *rig, const struct oneway_bu
 	uint32_t refs[BENCH_CHURN_BURST];
 	bool failed = false;
 	for (uint32_t i = 0; i < BENCH_CHURN_BURST; i++)
-		hashes[i] = flow_key_hash(&rig->table.key, &b->gone[i]);
+		hashes[i] = flow_key_hash(&rig->table.schedule, &b->gone[i]);
 	oneway_lookup_bulk(&rig->table, b->gone, hashes, BENCH_CHURN_BURST, refs);
 	for (uint32_t i = 0; i < BENCH_CHURN_BURST; i++) {
-		hashes[i] = flow_key_hash(&rig->table.key, &b->come[i]);
+		hashes[i] = flow_key_hash(&rig->table.schedule, &b->come[i]);
 		oneway_prefetch(&rig->table, &b->come[i], hashes[i]);
 		oneway_prefetch_add(&rig->table, &b->come[i], hashes[i]);
 	}
@@ -297,7 +297,7 @@ static bool oneway_churn_one_by_one(struct oneway_rig *rig, const struct oneway_
 {
 	bool failed = false;
 	for (uint32_t i = 0; i < BENCH_CHURN_BURST; i++) {
-		uint64_t hash = flow_key_hash(&rig->table.key, &b->come[i]);
+		uint64_t hash = flow_key_hash(&rig->table.schedule, &b->come[i]);
 		oneway_remove(&rig->table, oneway_lookup(&rig->table, &b->gone[i]));
 		failed |= oneway_rig_add(rig, &b->come[i], hash) == ONEWAY_NONE;
 	}
@@ -349,7 +349,7 @@ static void oneway_report_churn(const struct bench_options *options)
 	bench_run(contenders, 3, options->n_rounds, rounds);
 	struct bench_line line = { .bench = "oneway",
 		.goal = "G3",
-		.name = "oneway4 remove+add burst/1M/75%",
+		.name = "oneway4/1M",
 		.value = bench_median(rounds, 0),
 		.unit = "ns",
 		.peer = "rte_hash del+add",
@@ -386,7 +386,7 @@ static double oneway_tail(uint32_t capacity, uint32_t n_flows, double *out_media
 	for (uint32_t i = 0; i < ONEWAY_TAIL_SAMPLES; i++) {
 		uint32_t at = bench_random_below(&rig.rng, n_flows);
 		struct flow_key key = oneway_make_key(false, rig.n_ids);
-		uint64_t hash = flow_key_hash(&rig.table.key, &key);
+		uint64_t hash = flow_key_hash(&rig.table.schedule, &key);
 		struct bench_timer t = { 0 };
 		oneway_remove(&rig.table, oneway_rig_find(&rig, rig.ids[at]));
 		rig.ids[at] = rig.n_ids++;
@@ -413,7 +413,7 @@ static void oneway_report_tail(const struct bench_options *options)
 	double median_ns, p999_ns = oneway_tail(1000000, 950000, &median_ns);
 	struct bench_line line = { .bench = "oneway",
 		.goal = "G4",
-		.name = "oneway4 add p99.9/1M/95%",
+		.name = "oneway4/1M",
 		.value = p999_ns,
 		.unit = "ns",
 		.peer = "median",

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 struct rte_ring *seam_create(struct device *device, uint32_t size, uint32_t item_bytes, int numa)
 {
@@ -24,17 +23,24 @@ static int refuse_memory(const char *what, size_t bytes, uint32_t idx, struct er
 		what, idx, bytes);
 }
 
-// Tables of another number of workers: ports had other owners then, so nobody can adopt them, and they hold memory.
-static void remove_strangers(const struct dataplane *dp, const struct dataplane_config *config)
+// The flow table's file. Files of other shapes are read later (inherit.c); where they leave no room for this one, their flows
+// are given up.
+static void *map_flows(
+	struct worker *w, const struct dataplane_config *config, bool *out_kept, struct error *err)
 {
-	char path[300];
-	for (uint32_t of = 1; of <= DEVICE_WORKERS_MAX; of++) {
-		for (uint32_t idx = 0; idx < of && of != dp->n_workers; idx++) {
-			snprintf(
-				path, sizeof(path), "%s/flows.%u-of-%u", config->flow_dir, idx, of);
-			unlink(path);
-		}
-	}
+	char path[INHERIT_PATH_MAX];
+	size_t size = flow_table_size(config->flow_capacity);
+	inherit_set_aside(config->flow_dir, w->idx, w->dp->n_workers, config->flow_capacity);
+	inherit_path(path, config->flow_dir, w->idx, w->dp->n_workers, "");
+	w->flow_mem_size = size;
+	void *mem = device_map(path, &w->flow_mem_size, w->numa, out_kept, NULL);
+	if (mem != NULL)
+		return mem;
+	log_write(w->dp->log, LOG_LEVEL_WARN, "flows-not-adopted",
+		"no room for %s beside the files of other tables: these are removed", path);
+	inherit_remove_files(config->flow_dir, w->dp->n_workers);
+	w->flow_mem_size = size;
+	return device_map(path, &w->flow_mem_size, w->numa, out_kept, err);
 }
 
 static int make_flows(struct worker *w, const struct dataplane_config *config, struct error *err)
@@ -43,13 +49,7 @@ static int make_flows(struct worker *w, const struct dataplane_config *config, s
 	void *mem;
 	bool kept = false;
 	if (config->flow_dir[0]) {
-		if (w->idx == 0)
-			remove_strangers(w->dp, config);
-		char path[300];
-		snprintf(path, sizeof(path), "%s/flows.%u-of-%u", config->flow_dir, w->idx,
-			w->dp->n_workers);
-		w->flow_mem_size = size;
-		w->flow_mem = device_map(path, &w->flow_mem_size, w->numa, &kept, err);
+		w->flow_mem = map_flows(w, config, &kept, err);
 		if (w->flow_mem == NULL)
 			return -ENOMEM;
 		mem = w->flow_mem;
@@ -97,37 +97,6 @@ static int make_fragments(
 	return rc == 0 ? 0 : error_add(err, -rc, "memory", "fragments cannot be laid out");
 }
 
-// The source ports of adopted flows are in use. A flow whose port is not this worker's (other addresses, other ports)
-// cannot go on and ends here.
-static void take_adopted_ports(struct worker *w)
-{
-	struct flow_table *table = &w->pipeline.flows;
-	struct clock clock = clock_monotonic();
-	uint32_t now_s = (uint32_t)(clock_now_ns(&clock) / CLOCK_S), n_lost = 0;
-	for (uint32_t i = 0; i < table->capacity && table->n_flows > 0; i++) {
-		struct flow_record *r = flow_record(table, i);
-		// a former worker's clock may have run ahead: a stamp to come would read as very old
-		if (r->state != FLOW_STATE_FREE && r->stamp_s > now_s)
-			r->stamp_s = now_s;
-		if (r->state == FLOW_STATE_FREE || (r->flags & FLOW_FLAG_DNAT) ||
-			snat_take(w->pipeline.snat, r->snat_slot, r->snat_port, &r->backend,
-				r->backend_port, r->protocol) == 0) {
-			if (r->state != FLOW_STATE_FREE && !(r->flags & FLOW_FLAG_DNAT))
-				snat_name(w->pipeline.snat, i);
-			// they end here one day: begun here too, or the difference would be negative
-			if (r->backend_id < w->pipeline.n_backend_counters)
-				w->pipeline.backend_counters[r->backend_id].flows_created++;
-			continue;
-		}
-		flow_remove(table, i);
-		n_lost++;
-	}
-	if (table->n_flows + n_lost > 0)
-		log_write(w->dp->log, LOG_LEVEL_INFO, "flows-adopted",
-			"worker %u: %u flows go on, %u had lost their source port", w->idx,
-			table->n_flows, n_lost);
-}
-
 static int make_snat(struct worker *w, const struct dataplane_config *config, struct error *err)
 {
 	size_t size = snat_size(&config->snat, w->idx);
@@ -135,10 +104,8 @@ static int make_snat(struct worker *w, const struct dataplane_config *config, st
 	if (mem == NULL)
 		return refuse_memory("source ports", size, w->idx, err);
 	int rc = snat_init(mem, size, &config->snat, w->idx, &w->pipeline.snat);
-	if (rc == 0) {
-		take_adopted_ports(w);
+	if (rc == 0)
 		return 0;
-	}
 	device_free(mem);
 	w->pipeline.snat = NULL;
 	return error_add(err, -rc, "snat", "source ports %u-%u on %u addresses cannot be laid out",

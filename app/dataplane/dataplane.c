@@ -56,6 +56,37 @@ static int make_grace(struct dataplane *dp, struct error *err)
 	return 0;
 }
 
+// Flows of the process before this one.
+static int inherit_all(
+	struct dataplane *dp, const struct dataplane_config *config, struct error *err)
+{
+	struct clock clock = clock_monotonic();
+	struct inheritance in = { .n_heirs = dp->n_workers,
+		.now_s = (uint32_t)(clock_now_ns(&clock) / CLOCK_S),
+		.key = config->flow_key,
+		.log = dp->log };
+	for (uint32_t i = 0; i < dp->n_workers; i++)
+		in.heirs[i] = &dp->workers[i]->pipeline;
+	for (uint32_t i = 0; i < dp->n_workers; i++)
+		inherit_in_place(&in, in.heirs[i]);
+	if (config->flow_dir[0])
+		inherit_files(&in, config->flow_dir);
+	if (in.n_kept + in.n_lost > 0)
+		log_write(dp->log, LOG_LEVEL_INFO, "flows-adopted",
+			"%lu flows go on, %lu cannot; %u files of other workers were read",
+			(unsigned long)in.n_kept, (unsigned long)in.n_lost, in.n_files);
+	size_t size = inherit_directory_size(&in);
+	if (size == 0)
+		return 0;
+	dp->directory = device_alloc(dp->device, size, -1);
+	if (dp->directory == NULL)
+		return error_add(err, ENOMEM, "memory.size",
+			"no room for the directory of %lu adopted flows (%zu bytes)",
+			(unsigned long)in.n_kept, size);
+	inherit_directory(&in, dp->directory, size);
+	return 0;
+}
+
 int dataplane_create(struct device *device, const struct dataplane_config *config,
 	const struct log *log, struct dataplane **out, struct error *err)
 {
@@ -82,6 +113,8 @@ int dataplane_create(struct device *device, const struct dataplane_config *confi
 	for (uint32_t i = 0; rc == 0 && i < dp->n_workers; i++)
 		rc = worker_create(dp, config, i, err);
 	if (rc == 0)
+		rc = inherit_all(dp, config, err);
+	if (rc == 0)
 		rc = connect_workers(dp, err);
 	if (rc) {
 		dataplane_destroy(dp);
@@ -103,6 +136,7 @@ void dataplane_destroy(struct dataplane *dp)
 		return; // a worker still uses it all
 	for (uint32_t i = 0; i < dp->n_workers; i++)
 		worker_destroy(dp->workers[i]);
+	device_free(dp->directory);
 	device_free(dp->qsbr);
 	device_free(dp);
 }

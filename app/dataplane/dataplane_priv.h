@@ -200,6 +200,7 @@ struct dataplane {
 	uint32_t n_ports;
 	uint32_t n_workers;
 	uint32_t n_backend_counters;
+	void *directory; // of adopted flows, or NULL
 	const char *variant;
 	struct worker *workers[DEVICE_WORKERS_MAX];
 	// [control]
@@ -272,6 +273,38 @@ void control_call(struct dataplane *dp);
 void control_rests(struct dataplane *dp);
 // Calls itself: something was left in a ring. [control]
 void control_call_again(struct dataplane *dp);
+
+// ---------------------------------------------------------------- inherit.c [control], before workers run
+struct inheritance {
+	struct pipeline *heirs[DEVICE_WORKERS_MAX]; // of every worker, with tables and source ports
+	uint32_t n_heirs;
+	uint32_t now_s;
+	struct hash_key key; // of all tables
+	const struct log *log;
+	// out:
+	uint32_t n_files; // that were read
+	uint64_t n_kept;
+	uint64_t n_lost;
+};
+#define INHERIT_PATH_MAX 320
+// File of a worker's flows; `more` is what comes behind its name.
+void inherit_path(
+	char out[INHERIT_PATH_MAX], const char *dir, uint32_t idx, uint32_t of, const char *more);
+// A table of another capacity makes room for that of this process, and is read later. True: there was one.
+bool inherit_set_aside(const char *dir, uint32_t idx, uint32_t of, uint32_t capacity);
+// Takes the source ports of the flows that p's table has from before.
+void inherit_in_place(struct inheritance *in, struct pipeline *p);
+// Copies those flows of a table to their owners that are confirmed and open, or the others. 0, or -EINVAL with the cause in
+// err: nothing can be read.
+int inherit_copies(
+	struct inheritance *in, const void *mem, size_t size, bool confirmed, struct error *err);
+// The same for every file in dir that is of another number of workers, or set aside; then removes it.
+void inherit_files(struct inheritance *in, const char *dir);
+void inherit_remove_files(const char *dir, uint32_t n_workers);
+// Who has which flow, for all heirs: bytes (0: nobody needs to ask), and making it in memory of that size.
+size_t inherit_directory_size(const struct inheritance *in);
+const struct flow_directory *inherit_directory(
+	const struct inheritance *in, void *mem, size_t size);
 
 // ---------------------------------------------------------------- create.c [control]
 struct rte_ring *seam_create(struct device *device, uint32_t size, uint32_t item_bytes, int numa);

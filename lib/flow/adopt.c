@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Attaching to memory that an earlier process left. Nothing in it is believed: the header must be
+// Attaching to memory that an earlier process left, or reading flows out of it. Nothing in it is believed: the header must be
 // exactly that of its capacity; the buckets are made anew from the records, which costs little more
 // than checking each slot and cannot be wrong; a record stays only if it is whole and its keys are
 // nobody else's. What cannot be judged here (do slots, backend and ports still exist?) is the
@@ -39,7 +39,16 @@ static bool flow_record_whole(const struct flow_record *r)
 	if (r->sequence % 2 != 0 || r->state == FLOW_STATE_FREE || r->state >= FLOW_STATE_MAX)
 		return false;
 	bool is_udp = r->state == FLOW_STATE_UDP_ONEWAY || r->state == FLOW_STATE_UDP_TWOWAY;
-	return r->protocol == (is_udp ? NET_PROTO_UDP : NET_PROTO_TCP);
+	if (is_udp)
+		return r->protocol == NET_PROTO_UDP;
+	return r->protocol == NET_PROTO_TCP || r->protocol == NET_PROTO_SCTP;
+}
+
+static void flow_forget_routes(struct flow_record *r)
+{
+	r->nexthop_client = UINT16_MAX;
+	r->nexthop_backend = UINT16_MAX;
+	r->route_generation = 0; // look again
 }
 
 // Enters both keys of record idx, or neither.
@@ -67,8 +76,8 @@ static void flow_adopt_batch(struct flow_table *table, uint32_t first, uint32_t 
 	for (uint32_t i = 0; i < n; i++) {
 		const struct flow_record *r = &table->records[first + i];
 		struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
-		hashes[i][0] = flow_key_hash(&table->key, &client);
-		hashes[i][1] = flow_key_hash(&table->key, &backend);
+		hashes[i][0] = flow_hash(table, &client);
+		hashes[i][1] = flow_hash(table, &backend);
 		flow_prefetch_bucket(table, hashes[i][0]);
 		flow_prefetch_bucket(table, hashes[i][1]);
 	}
@@ -77,9 +86,7 @@ static void flow_adopt_batch(struct flow_table *table, uint32_t first, uint32_t 
 		bool keep = flow_record_whole(r) &&
 			    flow_adopt_record(table, first + i, hashes[i][0], hashes[i][1]);
 		if (keep) {
-			r->nexthop_client = UINT16_MAX;
-			r->nexthop_backend = UINT16_MAX;
-			r->route_generation = 0; // look again
+			flow_forget_routes(r);
 			table->n_flows++;
 			table->n_used = first + i + 1;
 			if (flow_state_yields(r->state))
@@ -117,4 +124,34 @@ int flow_table_adopt(struct flow_table *table, void *mem, size_t size, struct er
 	}
 	*table = adopted;
 	return 0;
+}
+
+int flow_leftover_open(struct flow_leftover *out, const void *mem, size_t size, struct error *err)
+{
+	if ((uintptr_t)mem % 64 != 0)
+		return error_add(err, EINVAL, "flows.file", "not aligned to 64 bytes");
+	int rc = flow_check_header(mem, size, err);
+	if (rc != 0)
+		return rc;
+	const struct flow_table_header *header = mem;
+	const struct flow_bucket *buckets = (const void *)(header + 1);
+	*out = (struct flow_leftover){
+		.records = (const void *)(buckets + header->n_buckets),
+		.capacity = header->capacity,
+		.key = header->key,
+	};
+	return 0;
+}
+
+bool flow_leftover_next(struct flow_leftover *left, struct flow_record *out)
+{
+	while (left->next < left->capacity) {
+		const struct flow_record *r = &left->records[left->next++];
+		if (!flow_record_whole(r))
+			continue;
+		*out = *r;
+		flow_forget_routes(out);
+		return true;
+	}
+	return false;
 }

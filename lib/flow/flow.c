@@ -70,6 +70,7 @@ void flow_table_attach(struct flow_table *table, void *mem)
 	table->capacity = header->capacity;
 	table->n_buckets = header->n_buckets;
 	table->key = header->key;
+	table->schedule = hash_schedule_make(&header->key);
 	table->first_free = FLOW_NONE;
 	table->buckets = header + 1;
 	table->records = (struct flow_record *)table->buckets + header->n_buckets;
@@ -273,8 +274,8 @@ void flow_delete_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum
 uint32_t flow_add(struct flow_table *table, const struct flow_record *record)
 {
 	struct flow_key client = flow_client_key(record), backend = flow_backend_key(record);
-	uint64_t client_hash = flow_key_hash(&table->key, &client);
-	uint64_t backend_hash = flow_key_hash(&table->key, &backend);
+	uint64_t client_hash = flow_hash(table, &client);
+	uint64_t backend_hash = flow_hash(table, &backend);
 	flow_prefetch_bucket(table, client_hash);
 	flow_prefetch_bucket(table, backend_hash);
 	uint32_t idx = flow_take_record(table);
@@ -304,8 +305,8 @@ void flow_remove(struct flow_table *table, uint32_t idx)
 	struct flow_record *r = &table->records[idx];
 	assert(idx < table->capacity && r->state != FLOW_STATE_FREE);
 	struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
-	uint64_t client_hash = flow_key_hash(&table->key, &client);
-	uint64_t backend_hash = flow_key_hash(&table->key, &backend);
+	uint64_t client_hash = flow_hash(table, &client);
+	uint64_t backend_hash = flow_hash(table, &backend);
 	flow_prefetch_bucket(table, backend_hash);
 	flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
 	flow_delete_key(table, backend_hash, idx, FLOW_SIDE_BACKEND);

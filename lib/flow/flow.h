@@ -129,6 +129,7 @@ struct flow_table {
 	bool was_clean;    // adoption: the earlier process had called flow_table_close
 	uint64_t n_sweeps; // complete passes since start
 	struct hash_key key;
+	struct hash_schedule schedule; // of key
 };
 
 // Bytes for `capacity` flows (64-byte aligned memory, zeroed or not).
@@ -141,6 +142,19 @@ int flow_table_init(struct flow_table *table, void *mem, size_t size, uint32_t c
 // of adopted flows are UINT16_MAX: not known. The memory may hold anything; nobody else may use it meanwhile.
 // 0, or -EINVAL with the cause in err and the memory as it was.
 int flow_table_adopt(struct flow_table *table, void *mem, size_t size, struct error *err);
+
+// Flows of a table that an earlier process left and that nobody will attach to, one by one, without changing the memory: it is
+// of another size, or its flows now belong to several workers. Records are copied, next hops unknown, as flow_add takes them;
+// nothing says that their keys are nobody else's.
+struct flow_leftover {
+	const struct flow_record *records;
+	uint32_t capacity;
+	uint32_t next;
+	struct hash_key key;
+};
+// 0, or -EINVAL with the cause in err: the header is not that of a table of this size.
+int flow_leftover_open(struct flow_leftover *out, const void *mem, size_t size, struct error *err);
+bool flow_leftover_next(struct flow_leftover *left, struct flow_record *out); // false: no more
 
 // Says goodbye: the memory may be adopted with `was_clean`. The table is not used afterwards.
 void flow_table_close(struct flow_table *table);
@@ -178,6 +192,12 @@ static inline struct flow_key flow_backend_key(const struct flow_record *r)
 	return flow_key_make(&r->backend, r->backend_port, r->snat_port, r->snat_slot, r->protocol);
 }
 
+// Hash of a key in this table. Its top half chooses the bucket, its lowest bits are the tag.
+static inline uint64_t flow_hash(const struct flow_table *table, const struct flow_key *key)
+{
+	return flow_key_hash(&table->schedule, key);
+}
+
 // Primary bucket of a hash: high bits, by multiplication.
 static inline uint32_t flow_primary_bucket(const struct flow_table *table, uint64_t hash)
 {
@@ -200,10 +220,10 @@ static inline void flow_prefetch_bucket(const struct flow_table *table, uint64_t
 }
 
 // Looks up n (at most 64) keys: out_idx[i] = record index or FLOW_NONE, out_side[i] = whose key
-// matched. hashes[i] must be flow_key_hash(&table->key, &keys[i]). Three short loops, prefetch between.
-// The scalar version and a SIMD one (chosen once by flow_select_variant) give identical results.
-void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys,
-	const uint64_t *hashes, uint32_t n, uint32_t *out_idx, uint8_t *out_side);
+// matched, out_hashes[i] = flow_hash of the key, for who adds it then. Three short loops, prefetch between.
+// The scalar version and the SIMD ones (chosen once by flow_select_variant) give identical results.
+void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
+	uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side);
 // One key (explain, ICMP errors, control queries).
 uint32_t flow_lookup(const struct flow_table *table, const struct flow_key *key, uint8_t *out_side);
 static inline void flow_prefetch_record(const struct flow_table *table, uint32_t idx)
@@ -216,8 +236,8 @@ static inline void flow_prefetch_record(const struct flow_table *table, uint32_t
 static inline void flow_prefetch_keys(const struct flow_table *table, const struct flow_record *r)
 {
 	struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
-	flow_prefetch_bucket(table, flow_key_hash(&table->key, &client));
-	flow_prefetch_bucket(table, flow_key_hash(&table->key, &backend));
+	flow_prefetch_bucket(table, flow_hash(table, &client));
+	flow_prefetch_bucket(table, flow_hash(table, &backend));
 }
 
 // Adds a flow; `record` gives everything but `sequence`. Returns its index, or FLOW_NONE when there

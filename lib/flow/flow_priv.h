@@ -20,6 +20,8 @@
 
 #include "flow.h"
 
+#include <rte_branch_prediction.h>
+
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif

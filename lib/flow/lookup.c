@@ -33,40 +33,142 @@ uint32_t flow_find_entry(const struct flow_table *table, const struct flow_key *
 
 uint32_t flow_lookup(const struct flow_table *table, const struct flow_key *key, uint8_t *out_side)
 {
-	uint32_t entry = flow_find_entry(table, key, flow_key_hash(&table->key, key));
+	uint32_t entry = flow_find_entry(table, key, flow_hash(table, key));
 	*out_side = flow_entry_side(entry);
 	return entry == FLOW_ENTRY_NONE ? FLOW_NONE : flow_entry_idx(entry);
 }
 
 // ---------------------------------------------------------------- variants
 
+struct flow_candidate {
+	uint32_t entry;
+	uint32_t key; // index
+};
+
+// The other bucket than the one at `line`, asked for.
+static inline uint64_t flow_other_line(const struct flow_table *table, uint64_t line, uint16_t tag)
+{
+	line = 64ull * flow_other_bucket(table->n_buckets, (uint32_t)(line / 64), tag);
+	flow_prefetch_line((const char *)table->buckets + line);
+	return line;
+}
+
+// Hash and primary bucket of one key; the line is asked for. Returns where the bucket lies, from the first one on.
+static inline uint64_t flow_hash_line(
+	const struct flow_table *table, const struct flow_key *key, uint64_t *out_hash)
+{
+	*out_hash = flow_hash(table, key);
+	uint64_t line = 64ull * flow_primary_bucket(table, *out_hash);
+	flow_prefetch_line((const char *)table->buckets + line);
+	return line;
+}
+
+// The line of an entry's record, from the first one on: the index is shifted by what the entry has below it.
+static inline uint64_t flow_entry_line(uint32_t entry)
+{
+	return (uint64_t)(entry & ~3u) << 4;
+}
+_Static_assert(sizeof(struct flow_record) == 4 << 4, "an entry's index lies 2 bits up");
+
+// No hashes at once: they are made one by one.
+static inline uint32_t flow_hash_none(const struct flow_table *table, const struct flow_key *keys,
+	uint32_t n, uint64_t *hashes, uint64_t *lines)
+{
+	return 0;
+}
+
 #define FLOW_TARGET
-#define FLOW_BULK  flow_bulk_scalar
-#define FLOW_MATCH flow_match_scalar
+#define FLOW_NAME(name) name##_scalar
+#define FLOW_HASHES     flow_hash_none
+#define FLOW_MATCH      flow_match_scalar
+#define FLOW_SLOT(mask) ((uint32_t)__builtin_ctz(mask))
 #include "lookup_body_priv.h"
 
 #ifdef __SSE2__
 #define FLOW_TARGET
-#define FLOW_BULK  flow_bulk_sse2
-#define FLOW_MATCH flow_match_sse2
+#define FLOW_NAME(name) name##_sse2
+#define FLOW_HASHES     flow_hash_none
+#define FLOW_MATCH      flow_match_sse2
+#define FLOW_SLOT(mask) ((uint32_t)__builtin_ctz(mask))
 #include "lookup_body_priv.h"
 
 #define FLOW_TARGET_AVX2   __attribute__((target("avx2,bmi,bmi2")))
 #define FLOW_TARGET_AVX512 __attribute__((target("avx512bw,avx512vl,bmi,bmi2")))
 
+// Upper and lower halves of the addresses of keys 0 and 2.
+FLOW_TARGET_AVX2 static inline __m256i flow_load_peers(const struct flow_key *keys)
+{
+	__m128i low = _mm_loadu_si128((const __m128i *)(const void *)&keys[0]);
+	__m128i high = _mm_loadu_si128((const __m128i *)(const void *)&keys[2]);
+	return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+}
+
+// The third words of keys 0 to 3.
+FLOW_TARGET_AVX2 static inline __m256i flow_load_tails(const struct flow_key *keys)
+{
+	return _mm256_set_epi64x((long long)flow_key_tail(&keys[3]),
+		(long long)flow_key_tail(&keys[2]), (long long)flow_key_tail(&keys[1]),
+		(long long)flow_key_tail(&keys[0]));
+}
+
+// hash_halves of four words.
+FLOW_TARGET_AVX2 static inline __m256i flow_halves_avx2(__m256i words, uint64_t key)
+{
+	__m256i sum = _mm256_add_epi32(words, _mm256_set1_epi64x((long long)key));
+	return _mm256_mul_epu32(sum, _mm256_srli_epi64(sum, 32));
+}
+
+// flow_key_hash of four keys.
+FLOW_TARGET_AVX2 static inline __m256i flow_hash4_avx2(
+	const struct hash_schedule *s, const struct flow_key *keys)
+{
+	__m256i even = flow_load_peers(keys), odd = flow_load_peers(keys + 1);
+	__m256i sum = flow_halves_avx2(_mm256_unpacklo_epi64(even, odd), s->words[0]);
+	sum = _mm256_add_epi64(
+		sum, flow_halves_avx2(_mm256_unpackhi_epi64(even, odd), s->words[1]));
+	sum = _mm256_add_epi64(sum, flow_halves_avx2(flow_load_tails(keys), s->words[2]));
+	sum = _mm256_xor_si256(sum, _mm256_set1_epi64x((long long)s->words[3]));
+	__m256i h = _mm256_mul_epu32(sum, _mm256_srli_epi64(sum, 32));
+	const __m256i rotate24 = _mm256_set_epi64x(
+		0x0c0b0a09080f0e0d, 0x0403020100070605, 0x0c0b0a09080f0e0d, 0x0403020100070605);
+	return _mm256_xor_si256(h, _mm256_shuffle_epi8(h, rotate24));
+}
+
+FLOW_TARGET_AVX2 static inline uint32_t flow_hash_avx2(const struct flow_table *table,
+	const struct flow_key *keys, uint32_t n, uint64_t *hashes, uint64_t *lines)
+{
+	const struct hash_schedule s = table->schedule;
+	const char *buckets = table->buckets;
+	__m256i n_buckets = _mm256_set1_epi64x(table->n_buckets);
+	uint32_t i;
+	for (i = 0; i + 4 <= n; i += 4) {
+		__m256i h = flow_hash4_avx2(&s, &keys[i]);
+		__m256i line = _mm256_mul_epu32(_mm256_srli_epi64(h, 32), n_buckets);
+		line = _mm256_slli_epi64(_mm256_srli_epi64(line, 32), 6);
+		_mm256_storeu_si256((__m256i *)(void *)&hashes[i], h);
+		_mm256_storeu_si256((__m256i *)(void *)&lines[i], line);
+		flow_prefetch_line(buckets + lines[i]);
+		flow_prefetch_line(buckets + lines[i + 1]);
+		flow_prefetch_line(buckets + lines[i + 2]);
+		flow_prefetch_line(buckets + lines[i + 3]);
+	}
+	return i;
+}
+
+// Two bits per slot: what the compare gives, without packing it.
 FLOW_TARGET_AVX2 static inline uint32_t flow_match_avx2(
 	const struct flow_bucket *bucket, uint16_t tag)
 {
 	__m256i tags = _mm256_load_si256((const __m256i *)(const void *)bucket);
 	__m256i equal = _mm256_cmpeq_epi16(tags, _mm256_set1_epi16((short)tag));
-	__m128i packed =
-		_mm_packs_epi16(_mm256_castsi256_si128(equal), _mm256_extracti128_si256(equal, 1));
-	return (uint32_t)_mm_movemask_epi8(packed) & FLOW_SLOTS_MASK;
+	return (uint32_t)_mm256_movemask_epi8(equal) & ((1u << 2 * FLOW_BUCKET_SLOTS) - 1);
 }
 
-#define FLOW_TARGET FLOW_TARGET_AVX2
-#define FLOW_BULK   flow_bulk_avx2
-#define FLOW_MATCH  flow_match_avx2
+#define FLOW_TARGET     FLOW_TARGET_AVX2
+#define FLOW_NAME(name) name##_avx2
+#define FLOW_HASHES     flow_hash_avx2
+#define FLOW_MATCH      flow_match_avx2
+#define FLOW_SLOT(mask) ((uint32_t)__builtin_ctz(mask) / 2)
 #include "lookup_body_priv.h"
 
 FLOW_TARGET_AVX512 static inline uint32_t flow_match_avx512(
@@ -76,14 +178,16 @@ FLOW_TARGET_AVX512 static inline uint32_t flow_match_avx512(
 	return _mm256_cmpeq_epi16_mask(tags, _mm256_set1_epi16((short)tag)) & FLOW_SLOTS_MASK;
 }
 
-#define FLOW_TARGET FLOW_TARGET_AVX512
-#define FLOW_BULK   flow_bulk_avx512
-#define FLOW_MATCH  flow_match_avx512
+#define FLOW_TARGET     FLOW_TARGET_AVX512
+#define FLOW_NAME(name) name##_avx512
+#define FLOW_HASHES     flow_hash_avx2
+#define FLOW_MATCH      flow_match_avx512
+#define FLOW_SLOT(mask) ((uint32_t)__builtin_ctz(mask))
 #include "lookup_body_priv.h"
 #endif
 
 typedef void flow_bulk_function(const struct flow_table *table, const struct flow_key *keys,
-	const uint64_t *hashes, uint32_t n, uint32_t *out_idx, uint8_t *out_side);
+	uint32_t n, uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side);
 
 #ifdef __SSE2__
 #define FLOW_BULK_DEFAULT flow_bulk_sse2
@@ -95,10 +199,10 @@ typedef void flow_bulk_function(const struct flow_table *table, const struct flo
 // written before threads start, constant from then on, and any value gives the same results.
 static flow_bulk_function *flow_bulk = FLOW_BULK_DEFAULT;
 
-void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys,
-	const uint64_t *hashes, uint32_t n, uint32_t *out_idx, uint8_t *out_side)
+void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
+	uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side)
 {
-	flow_bulk(table, keys, hashes, n, out_idx, out_side);
+	flow_bulk(table, keys, n, out_hashes, out_idx, out_side);
 }
 
 static bool flow_always(void)

@@ -2,58 +2,67 @@
 // Hot path: no allocation, lock, log, system call.
 //
 // The bulk look-up, once per variant: lookup.c includes this file with
-//   FLOW_TARGET    function attribute that lets the compiler use the variant's instructions
-//   FLOW_BULK      name of the function
-//   FLOW_MATCH     how a bucket's tags are compared
+//   FLOW_TARGET      function attribute that lets the compiler use the variant's instructions
+//   FLOW_NAME(name)  name of a function of the variant
+//   FLOW_HASHES      hashes and bucket lines of the first keys, several at once; returns of how many
+//   FLOW_MATCH       how a bucket's tags are compared
+//   FLOW_SLOT(mask)  the first slot of what that gives
 // A function cannot take the place of this: the compare must be inlined, and may be only into a
 // function compiled for the same instructions.
 //
-// Nothing waits for a line that was not asked for one loop earlier. Measured: see sluice-bench table.
-FLOW_TARGET static void FLOW_BULK(const struct flow_table *table, const struct flow_key *keys,
-	const uint64_t *hashes, uint32_t n, uint32_t *out_idx, uint8_t *out_side)
-{
-	uint32_t primary[FLOW_BULK_MAX];
-	uint32_t entries[FLOW_BULK_MAX];
-	uint32_t later[FLOW_BULK_MAX]; // keys to look for in their other bucket
-	uint32_t n_later = 0;
+// Nothing waits for a line that was not asked for one loop earlier; a bucket's is asked for as soon as its hash is known, while
+// the next hashes are made. Records are compared in the order in which they were asked for: those that were found
+// in a second bucket come last, so that nobody waits behind them. Measured: see sluice-bench table.
 
-#pragma GCC unroll 4
-	for (uint32_t i = 0; i < n; i++) {
-		primary[i] = flow_primary_bucket(table, hashes[i]);
-		flow_prefetch_line(flow_bucket(table, primary[i]));
-	}
+FLOW_TARGET static inline struct flow_candidate FLOW_NAME(flow_take)(const struct flow_table *table,
+	const struct flow_bucket *bucket, uint32_t mask, uint32_t key)
+{
+	uint32_t entry = bucket->entries[FLOW_SLOT(mask)];
+	flow_prefetch_line((const char *)table->records + flow_entry_line(entry));
+	return (struct flow_candidate){ .entry = entry, .key = key };
+}
+
+FLOW_TARGET static void FLOW_NAME(flow_bulk)(const struct flow_table *table,
+	const struct flow_key *keys, uint32_t n, uint64_t *hashes, uint32_t *out_idx,
+	uint8_t *out_side)
+{
+	uint64_t lines[FLOW_BULK_MAX]; // where the bucket to look into lies
+	struct flow_candidate found[FLOW_BULK_MAX];
+	uint32_t later[FLOW_BULK_MAX]; // keys to look for in their other bucket
+	uint32_t n_found = 0, n_later = 0;
+	const char *buckets = table->buckets;
+
+	for (uint32_t i = FLOW_HASHES(table, keys, n, hashes, lines); i < n; i++)
+		lines[i] = flow_hash_line(table, &keys[i], &hashes[i]);
 
 #pragma GCC unroll 2
 	for (uint32_t i = 0; i < n; i++) {
-		uint16_t tag = flow_tag(hashes[i]);
-		const struct flow_bucket *bucket = flow_bucket(table, primary[i]);
-		uint32_t mask = FLOW_MATCH(bucket, tag);
-		entries[i] = FLOW_ENTRY_NONE;
-		if (mask != 0) {
-			entries[i] = bucket->entries[__builtin_ctz(mask)];
-			flow_prefetch_line(flow_entry_record(table, entries[i]));
-		} else if (bucket->filter & flow_filter_bit(tag)) {
-			primary[i] = flow_other_bucket(table->n_buckets, primary[i], tag);
-			flow_prefetch_line(flow_bucket(table, primary[i]));
+		const struct flow_bucket *bucket = (const void *)(buckets + lines[i]);
+		uint32_t mask = FLOW_MATCH(bucket, flow_tag(hashes[i]));
+		if (likely(mask != 0)) {
+			found[n_found++] = FLOW_NAME(flow_take)(table, bucket, mask, i);
+			continue;
+		}
+		out_idx[i] = FLOW_NONE;
+		out_side[i] = flow_entry_side(FLOW_ENTRY_NONE);
+		if (bucket->filter & flow_filter_bit(flow_tag(hashes[i]))) {
+			lines[i] = flow_other_line(table, lines[i], flow_tag(hashes[i]));
 			later[n_later++] = i;
 		}
 	}
 
 	for (uint32_t k = 0; k < n_later; k++) {
-		uint32_t i = later[k];
-		const struct flow_bucket *bucket = flow_bucket(table, primary[i]);
-		uint32_t mask = FLOW_MATCH(bucket, flow_tag(hashes[i]));
-		if (mask != 0) {
-			entries[i] = bucket->entries[__builtin_ctz(mask)];
-			flow_prefetch_line(flow_entry_record(table, entries[i]));
-		}
+		const struct flow_bucket *bucket = (const void *)(buckets + lines[later[k]]);
+		uint32_t mask = FLOW_MATCH(bucket, flow_tag(hashes[later[k]]));
+		if (mask != 0)
+			found[n_found++] = FLOW_NAME(flow_take)(table, bucket, mask, later[k]);
 	}
 
 #pragma GCC unroll 2
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t entry = entries[i];
+	for (uint32_t k = 0; k < n_found; k++) {
+		uint32_t entry = found[k].entry, i = found[k].key;
 		// The first equal tag is another key's, about once in 3,000 look-ups.
-		if (entry != FLOW_ENTRY_NONE && !flow_entry_matches(table, entry, &keys[i]))
+		if (unlikely(!flow_entry_matches(table, entry, &keys[i])))
 			entry = flow_find_entry(table, &keys[i], hashes[i]);
 		out_idx[i] = entry == FLOW_ENTRY_NONE ? FLOW_NONE : flow_entry_idx(entry);
 		out_side[i] = flow_entry_side(entry);
@@ -61,5 +70,7 @@ FLOW_TARGET static void FLOW_BULK(const struct flow_table *table, const struct f
 }
 
 #undef FLOW_TARGET
-#undef FLOW_BULK
+#undef FLOW_NAME
+#undef FLOW_HASHES
 #undef FLOW_MATCH
+#undef FLOW_SLOT

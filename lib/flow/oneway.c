@@ -46,6 +46,7 @@ void oneway_attach(struct oneway_table *table, void *mem)
 	table->header = header;
 	table->lines = header + 1;
 	table->key = header->key;
+	table->schedule = hash_schedule_make(&header->key);
 	table->n_lines = header->n_lines[0] + header->n_lines[1];
 	table->now_s = table->dated_s = header->now_s;
 	for (uint32_t k = 0; k < 2; k++)
@@ -179,7 +180,7 @@ uint64_t oneway_take(
 	struct oneway_family *f = oneway_family_of(table, line);
 	uint64_t word = oneway_words(table, line)[slot];
 	struct flow_key key = oneway_key_at(table, line, slot);
-	uint32_t home = oneway_home(f, flow_key_hash(&table->key, &key));
+	uint32_t home = oneway_home(f, flow_key_hash(&table->schedule, &key));
 	oneway_clear(table, line, slot);
 	f->n_entries--;
 	*out_displaced_from = home != line ? home : UINT32_MAX;
@@ -305,7 +306,7 @@ static uint32_t oneway_elsewhere(
 {
 	struct oneway_family *f = oneway_family_of(table, line);
 	struct flow_key key = oneway_key_at(table, line, slot);
-	*out_hash = flow_key_hash(&table->key, &key);
+	*out_hash = flow_key_hash(&table->schedule, &key);
 	uint32_t home = oneway_home(f, *out_hash);
 	return line != home ? home : oneway_other(f, *out_hash, home);
 }

@@ -100,11 +100,12 @@ struct oneway_table {
 	struct oneway_family families[2]; // IPv4, IPv6
 	uint32_t n_lines;                 // of both
 	struct hash_key key;
-	uint32_t now_s;      // clock; [worker writes, others read: relaxed]
-	uint32_t dated_s;    // every entry was seen at this second or later
-	uint32_t pass_s;     // second in which this pass of the sweep began
-	uint32_t sweep_next; // next line that oneway_sweep looks at
-	uint64_t n_sweeps;   // complete passes since start
+	struct hash_schedule schedule; // of key
+	uint32_t now_s;                // clock; [worker writes, others read: relaxed]
+	uint32_t dated_s;              // every entry was seen at this second or later
+	uint32_t pass_s;               // second in which this pass of the sweep began
+	uint32_t sweep_next;           // next line that oneway_sweep looks at
+	uint64_t n_sweeps;             // complete passes since start
 	uint64_t n_moves; // entries that left their position: displaced, brought home, or gave way
 	uint64_t n_evicted; // of these: gave way
 	uint32_t n_touched; // lines that the last oneway_add touched
@@ -244,7 +245,7 @@ static inline void oneway_prefetch_ref(const struct oneway_table *table, uint32_
 }
 
 // Looks up n (at most 64) keys of either family: out_refs[i] = position of the entry, or ONEWAY_NONE (also for protocols
-// other than TCP, UDP, SCTP). hashes[i] must be flow_key_hash(&table->key, &keys[i]). Expired entries are found: whether
+// other than TCP, UDP, SCTP). hashes[i] must be flow_key_hash(&table->schedule, &keys[i]). Expired entries are found: whether
 // to take them is the caller's (oneway_is_expired). Entries that lie away from home are brought home if there is room, for
 // the next packet: references of this call are good, older ones are not when n_moves has changed. All variants
 // (oneway_select_variant) give identical results.

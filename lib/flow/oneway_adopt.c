@@ -51,7 +51,7 @@ static bool oneway_is_plausible(struct oneway_table *table, uint32_t line, uint3
 	if (address_is_v4(&key.peer) == oneway_line_is6(table, line))
 		return false;
 	const struct oneway_family *f = oneway_family_of(table, line);
-	uint64_t hash = flow_key_hash(&table->key, &key);
+	uint64_t hash = flow_key_hash(&table->schedule, &key);
 	uint32_t home = oneway_home(f, hash);
 	return line == home || line == oneway_other(f, hash, home);
 }
@@ -84,7 +84,7 @@ static void oneway_adopt_together(struct oneway_table *table, uint32_t line)
 		if (oneway_is_free(*at))
 			continue;
 		struct flow_key key = oneway_key_at(table, line, s);
-		uint64_t hash = flow_key_hash(&table->key, &key);
+		uint64_t hash = flow_key_hash(&table->schedule, &key);
 		uint32_t home = oneway_home(f, hash);
 		uint32_t earlier = oneway_match(table, line, &key) & ((1u << s) - 1);
 		if (earlier != 0 || (line != home && oneway_match(table, home, &key) != 0)) {

@@ -100,9 +100,7 @@ uint32_t oneway_sweep(struct oneway_table *table, const struct oneway_timeouts *
 	if (end == table->n_lines) {
 		table->sweep_next = 0;
 		table->n_sweeps++;
-		// All may have been dated since the pass began.
-		if ((int32_t)(table->pass_s - table->dated_s) > 0)
-			table->dated_s = table->pass_s;
+		table->dated_s = table->pass_s;
 	}
 	return n_out;
 }

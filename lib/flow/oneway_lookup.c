@@ -51,7 +51,7 @@ static uint32_t oneway_find(
 
 uint32_t oneway_lookup(const struct oneway_table *table, const struct flow_key *key)
 {
-	return oneway_find(table, key, flow_key_hash(&table->key, key));
+	return oneway_find(table, key, flow_key_hash(&table->schedule, key));
 }
 
 // ---------------------------------------------------------------- steps of the bulk look-up

@@ -165,6 +165,15 @@ uint64_t hash_bytes(const struct hash_key *key, const void *bytes, size_t len)
 	return hash_fold(h, key->words[1] ^ 0x9e3779b97f4a7c15ull);
 }
 
+struct hash_schedule hash_schedule_make(const struct hash_key *key)
+{
+	struct hash_schedule s;
+	for (uint64_t i = 0; i < 4; i++)
+		s.words[i] =
+			hash_words3(key, i + 1, 0xd6e8feb86659fd93ull, i * 0x9e3779b97f4a7c15ull);
+	return s;
+}
+
 uint64_t hash_stable(const void *bytes, size_t len, uint64_t seed)
 {
 	// FNV-1a over bytes, then a finaliser (xor-shift-multiply): byte order independent.

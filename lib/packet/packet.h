@@ -6,7 +6,8 @@
 //
 // parse.c reads; fragments.c remembers what became of a first fragment; rewrite_<mode>.c, mss.c, icmp.c and icmp_cross.c change a
 // packet that goes on; echo.c, reset.c, error.c and icmp_tunnel.c turn it into an answer; frame.c makes room; l4_checksum.c
-// is for where an incremental checksum is not enough.
+// is for where an incremental checksum is not enough, sctp.c and crc32c.c are for SCTP's. toa.c, proxy.c and segment.c tell a backend of
+// fullnat its client; vlan.c is for receive and transmit.
 
 #include <stdbool.h>
 #include <stdint.h>

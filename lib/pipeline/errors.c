@@ -139,7 +139,7 @@ static bool to_oneway(struct pipeline *p, struct burst *b, uint32_t i, const str
 {
 	if (e->kind != SNAPSHOT_OWN_VIP || !(e->tables & SNAPSHOT_TABLE_ONEWAY))
 		return false;
-	uint64_t hash = flow_key_hash(&p->oneway.key, &e->key);
+	uint64_t hash = flow_key_hash(&p->oneway.schedule, &e->key);
 	uint32_t ref = oneway_lookup(&p->oneway, &e->key), id;
 	if (ref != ONEWAY_NONE) {
 		id = oneway_backend_id(oneway_word(&p->oneway, ref));

@@ -136,7 +136,7 @@ static bool add_entry(struct pipeline *p, const struct flow_key *key, uint64_t h
 
 bool stage_remember(struct pipeline *p, const struct flow_key *key, uint32_t backend_id)
 {
-	uint64_t hash = flow_key_hash(&p->oneway.key, key);
+	uint64_t hash = flow_key_hash(&p->oneway.schedule, key);
 	uint32_t ref = oneway_lookup(&p->oneway, key);
 	if (ref != ONEWAY_NONE) {
 		oneway_set(&p->oneway, ref, backend_id, ONEWAY_AFFINITY, &p->oneway_timeouts);
@@ -305,7 +305,7 @@ void stage_oneway(struct pipeline *p, struct burst *b, struct pending *pending)
 	uint32_t refs[BURST_MAX], ids[BURST_MAX];
 	uint32_t n = pending->n, n_hits = 0;
 	for (uint32_t k = 0; k < n; k++)
-		pending->hashes[k] = flow_key_hash(&p->oneway.key, &pending->keys[k]);
+		pending->hashes[k] = flow_key_hash(&p->oneway.schedule, &pending->keys[k]);
 	oneway_lookup_bulk(&p->oneway, pending->keys, pending->hashes, n, refs);
 	for (uint32_t k = 0; k < n; k++)
 		n_hits += refs[k] != ONEWAY_NONE;

@@ -100,9 +100,7 @@ static void stage_look_up(struct pipeline *p, struct burst *b, struct pending *p
 	uint32_t found[BURST_MAX];
 	uint8_t side[BURST_MAX];
 	uint32_t n = pending->n;
-	for (uint32_t k = 0; k < n; k++)
-		pending->hashes[k] = flow_key_hash(&p->flows.key, &pending->keys[k]);
-	flow_lookup_bulk(&p->flows, pending->keys, pending->hashes, n, found, side);
+	flow_lookup_bulk(&p->flows, pending->keys, n, pending->hashes, found, side);
 	uint32_t n_hits = 0;
 	for (uint32_t k = 0; k < n; k++) {
 		uint32_t i = pending->at[k];
@@ -186,6 +184,8 @@ static void stage_decide(struct pipeline *p, struct burst *b, const struct pendi
 		b->flow_idx[i] = FLOW_NONE;
 		stage_rewrite(p, b, at + n_rewritten, k - n_rewritten);
 		n_rewritten = k;
+		if (unlikely(p->directory != NULL) && stage_to_holder(p, b, i, pending->hashes[k]))
+			continue;
 		stage_open(p, b, i);
 	}
 	stage_rewrite(p, b, at + n_rewritten, n - n_rewritten);

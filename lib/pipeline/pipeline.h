@@ -13,6 +13,7 @@
 #include <rte_mbuf.h>
 
 #include "counters.h"
+#include "directory.h"
 #include "flow.h"
 #include "nexthop.h"
 #include "oneway.h"

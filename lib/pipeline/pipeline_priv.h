@@ -101,6 +101,10 @@ enum drop_reason stage_take_port(struct pipeline *p, struct flow_record *r, uint
 // FORWARD or WAIT by that way.
 void stage_leave(struct burst *b, uint32_t i, const struct way *way);
 
+// A client's packet that no flow of this worker has: does the directory of adopted flows name another one? Then it is given on.
+// Not a packet that was given on already.
+bool stage_to_holder(struct pipeline *p, struct burst *b, uint32_t i, uint64_t hash);
+
 // Removes a flow and gives its source port back.
 void stage_end_flow(struct pipeline *p, uint32_t flow_idx);
 bool bucket_take(struct pipeline_bucket *bucket, uint64_t now_ns);

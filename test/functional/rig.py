@@ -408,7 +408,7 @@ state_dir = "{dir}/state";
 NGINX = """daemon off; master_process off; worker_processes 1; pid {home}/pid;
 events {{ worker_connections 8192; }}
 http {{
-  access_log off; client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3;
+  access_log off; client_max_body_size 0; client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3;
   uwsgi_temp_path {home}/t4; scgi_temp_path {home}/t5; sendfile on; keepalive_requests 1000000;
   server {{
     listen {port} backlog=4096; listen [::]:{port} backlog=4096 ipv6only=on;

@@ -2,6 +2,8 @@
 """Two workers, re-steered returns, idle workers, other kinds of ports, explain against the path taken."""
 import json
 import os
+import re
+import signal
 import time
 
 import pytest
@@ -41,6 +43,44 @@ def test_two_workers(make_rig):
     rig.assert_accounted()
     assert rig.counter("resteered_out") == rig.counter("resteered_in")
     assert not set(rig.drops()) - {"no_flow_quiet"}, rig.drops()
+    rig.stop_daemon()
+
+
+def config_for(rig, n_workers, n_queues):
+    """The same node with other workers and queues; flows in files."""
+    rig.queues = n_queues
+    text = rig.config_text().replace('file = "none"', f'file = "{rig.dir}/flows"')
+    return re.sub(r'cores = "[^"]*"; control', f'cores = "{"1,0" if n_workers == 2 else "1"}"; control', text)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
+def test_flows_survive_other_workers(make_rig):
+    """Long downloads while sluiced comes back with one worker, with two, with one that polls two queues, with two."""
+    rig = make_rig(queues=2, start=False)
+    rig.start_daemon(config_for(rig, 2, 2))
+    rigs.wait_for("backends up", lambda: all(s == "up" for s in rig.backend_states().values()) and rig.backend_states())
+    for name in rig.backend_names():
+        with open(os.path.join(rig.dir, name, "files", "long"), "wb") as f:
+            f.write(os.urandom(1 << 16) * 160)
+    steps = ((1, 1, signal.SIGKILL), (2, 2, signal.SIGTERM), (1, 2, signal.SIGTERM), (2, 2, signal.SIGKILL))
+    for vip, n_steps in ((rigs.VIP4, 4), (rigs.VIP6, 2)):
+        long_ones = rig.load_start("download", vip, "80", "/files/long", "30", "600000")
+        rigs.wait_for("thirty flows", lambda: sum(w["flows"] for w in rig.workers()) >= 30)
+        for n_workers, n_queues, sig in steps[:n_steps]:
+            rig.stop_daemon(sig)
+            rig.start_daemon(config_for(rig, n_workers, n_queues))
+            assert len(rig.workers()) == n_workers
+            said = re.findall(r"flows-adopted: (\d+) flows go on, (\d+) cannot; (\d+) files", rig.log_tail())
+            assert said and int(said[-1][0]) > 0, rig.log_tail(5)
+            assert int(said[-1][2]) == (2 if n_workers == 1 else 1), said
+            names = sorted(n for n in os.listdir(f"{rig.dir}/flows") if n.startswith("flows."))
+            assert names == [f"flows.{i}-of-{n_workers}" for i in range(n_workers)], names
+        result = rig.load_finish(long_ones)
+        broken = [d for d in result["downloads"] if d["error"]]
+        assert not broken, f"{len(broken)} of 30 broke: {broken[:2]}"
+        assert len({d["sha256"] for d in result["downloads"]}) <= 3
+        assert rig.counter("resteered_out") == rig.counter("resteered_in") > 0
+    rig.assert_accounted()
     rig.stop_daemon()
 
 

@@ -438,6 +438,7 @@ static void test_way_is_told(void **state)
 	struct service *s = service_of("a", "203.0.113.1", 1);
 	assert_string_equal(reason_of(s), "ready, not probed yet");
 	s->backends[0].address = address_of("2001:db8:9::2");
+	assert_non_null(strstr(reason_of(s), "snat.addresses has no IPv6 address"));
 	s->mode = SERVICE_MODE_DNAT;
 	assert_non_null(strstr(reason_of(s), "no VIP of its family, and this mode cannot"));
 	s->mode = SERVICE_MODE_IPIP;
@@ -457,7 +458,7 @@ static void test_way_is_told(void **state)
 	settle();
 	assert_int_equal(count_eligible("203.0.113.1"), 1);
 	assert_null(strstr(reason_of(s), "link"));
-	s->mode = SERVICE_MODE_IPIP;
+	s->mode = SERVICE_MODE_FULLNAT;
 	*service_add_address(s) = address_of("2001:db8::1");
 	service_normalise(s);
 	assert_non_null(

@@ -125,7 +125,7 @@ static inline uint32_t is_v6(uint32_t id)
 }
 
 // The timeout, written down independently.
-static inline uint32_t naive_timeout_s(const struct rig *r, uint32_t id)
+static inline uint32_t naive_timeout_asked_s(const struct rig *r, uint32_t id)
 {
 	const struct flow_policy *p = &r->policies[r->backends[id].policy];
 	switch (r->twins[id].state) {
@@ -142,6 +142,12 @@ static inline uint32_t naive_timeout_s(const struct rig *r, uint32_t id)
 	default:
 		return p->idle_s[FLOW_STATE_UDP_TWOWAY];
 	}
+}
+
+static inline uint32_t naive_timeout_s(const struct rig *r, uint32_t id)
+{
+	uint32_t asked_s = naive_timeout_asked_s(r, id);
+	return asked_s > 7 * 86400 ? 7 * 86400 : asked_s;
 }
 
 // Entries whose timeout is long enough now may be coarse from now on.
@@ -183,18 +189,38 @@ static inline bool naive_may_go(const struct rig *r, uint32_t id)
 	       state == ONEWAY_FIN || state == ONEWAY_UDP_FIRST;
 }
 
+// Is the entry's home full, and its other line, and is one of their entries expired?
+static inline bool naive_has_expired_neighbour(const struct rig *r, const struct flow_key *key)
+{
+	const struct oneway_family *f = &r->table.families[!address_is_v4(&key->peer)];
+	uint64_t hash = flow_key_hash(&r->table.key, key);
+	uint32_t lines[2] = { oneway_home(f, hash) };
+	bool expired = false;
+	lines[1] = oneway_other(f, hash, lines[0]);
+	for (uint32_t i = 0; i < 2 * f->n_slots; i++) {
+		uint64_t word = oneway_words(&r->table, lines[i % 2])[i / 2];
+		if (oneway_is_free(word))
+			return false;
+		expired |= naive_expired(r, oneway_backend_id(word)) > 0;
+	}
+	return expired;
+}
+
 static inline uint32_t rig_add(struct rig *r, uint32_t id, uint8_t state)
 {
 	struct oneway_entry entry = { .key = make_key(id), .backend_id = id, .state = state };
-	uint64_t evicted = 42, hash = flow_key_hash(&r->table.key, &entry.key);
+	uint64_t evicted = 42, hash = flow_key_hash(&r->table.schedule, &entry.key);
 	uint64_t n_moves = r->table.n_moves, n_evicted = r->table.n_evicted;
+	bool has_expired = naive_has_expired_neighbour(r, &entry.key);
 	uint32_t ref = oneway_add(&r->table, hash, &entry, &r->timeouts, &evicted);
 	assert_in_range(r->table.n_touched, 1, ONEWAY_LINES_MAX);
 	assert_int_equal(r->table.n_evicted - n_evicted, evicted != 0);
 	assert_true(r->table.n_moves - n_moves >= r->table.n_evicted - n_evicted);
+	assert_true(!has_expired || evicted != 0);
 	if (evicted != 0) {
 		uint32_t gone = oneway_backend_id(evicted);
 		assert_true(naive_may_go(r, gone));
+		assert_true(!has_expired || naive_expired(r, gone) >= 0);
 		assert_int_equal(oneway_state(evicted), r->twins[gone].state);
 		rig_forget(r, gone);
 	}
@@ -204,6 +230,17 @@ static inline uint32_t rig_add(struct rig *r, uint32_t id, uint8_t state)
 	rig_note_coarse(r, id);
 	r->n_present[is_v6(id)]++;
 	return ref;
+}
+
+// The next id from `from` on, of a family, whose home is this line.
+static inline uint32_t rig_id_at_home(const struct rig *r, uint32_t line, uint32_t from)
+{
+	for (uint32_t id = from;; id++) {
+		struct flow_key key = make_key(id);
+		const struct oneway_family *f = &r->table.families[is_v6(id)];
+		if (oneway_home(f, flow_key_hash(&r->table.key, &key)) == line)
+			return id;
+	}
 }
 
 static inline uint32_t rig_find(const struct rig *r, uint32_t id)
@@ -233,7 +270,7 @@ static inline void check_table(const struct oneway_table *t, const struct rig *r
 			continue;
 		}
 		struct flow_key key = oneway_key_at(t, line, ref & 3);
-		uint64_t hash = flow_key_hash(&t->key, &key);
+		uint64_t hash = flow_key_hash(&t->schedule, &key);
 		uint32_t home = oneway_home(f, hash);
 		n_entries[is6]++;
 		assert_int_equal(address_is_v4(&key.peer), !is6);
@@ -256,6 +293,8 @@ static inline void check_table(const struct oneway_table *t, const struct rig *r
 	}
 	for (uint32_t line = 0; line < t->n_lines; line++) {
 		assert_int_equal(oneway_n_displaced(t, line), n_displaced[line]);
+		if (oneway_line_is6(t, line))
+			assert_int_equal(oneway_line6(t, line)->sequence % 2, 0);
 		for (uint32_t c = 0; c < 16; c++) {
 			bool is6 = oneway_line_is6(t, line);
 			bool set = is6 ? oneway_line6(t, line)->filter >> c & 1
@@ -283,7 +322,7 @@ static inline void rig_check_lookups(struct rig *r)
 	for (uint32_t i = 0; i < n; i++) {
 		ids[i] = (uint32_t)(rng() % r->n_ids);
 		keys[i] = make_key(ids[i]);
-		hashes[i] = flow_key_hash(&r->table.key, &keys[i]);
+		hashes[i] = flow_key_hash(&r->table.schedule, &keys[i]);
 	}
 	for (uint32_t v = 0; v < ARRAY_SIZE(variants); v++) {
 		if (oneway_select_variant(variants[v]) == NULL)

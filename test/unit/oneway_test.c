@@ -94,6 +94,20 @@ static void test_compare(void **state)
 	rig_end(&r);
 }
 
+static void test_places(void **state)
+{
+	rng_start("places");
+	for (uint32_t i = 0; i < 200000; i++) {
+		struct oneway_family f = { .first_line = (uint32_t)(rng() % 1000),
+			.n_lines = (uint32_t)(2 + 2 * (rng() % (i % 2 ? 4 : 1u << 26))) };
+		uint64_t hash = rng();
+		uint32_t home = oneway_home(&f, hash), other = oneway_other(&f, hash, home);
+		assert_in_range(home, f.first_line, f.first_line + f.n_lines - 1);
+		assert_in_range(other, f.first_line, f.first_line + f.n_lines - 1);
+		assert_int_not_equal(home, other);
+	}
+}
+
 static void test_memory(void **state)
 {
 	struct oneway_capacity v4 = { 1000000, 0 }, v6 = { 0, 1000000 };
@@ -211,6 +225,21 @@ static void test_full(void **state)
 	assert_int_equal(most_touched, ONEWAY_LINES_MAX - 1);
 	assert_true(r.table.families[0].n_entries > n_slots[0] * 96 / 100);
 	assert_true(r.table.families[1].n_entries > n_slots[1] * 86 / 100);
+	rig_end(&r);
+}
+
+// Each line is looked at once: of two lines, both full, nobody can move.
+static void test_full_two_lines(void **state)
+{
+	struct rig r;
+	rig_start(&r, (struct oneway_capacity){ 0, 0 }, 200);
+	for (uint32_t id = 0; id < r.n_ids; id++) {
+		bool taken = rig_add(&r, id, ONEWAY_AFFINITY) != ONEWAY_NONE;
+		assert_in_range(r.table.n_touched, 1, 2);
+		assert_true(taken || r.n_present[is_v6(id)] == (is_v6(id) ? 4 : 8));
+	}
+	assert_int_equal(r.table.n_moves > 0 || r.n_present[0] == 8, 1);
+	check_table(&r.table, &r);
 	rig_end(&r);
 }
 
@@ -348,22 +377,22 @@ static void test_copy(void **state)
 
 struct racer {
 	struct rig *rig;
-	uint32_t id;
+	uint32_t ids[2];
 	bool stop;
 };
 
-// Two flows take turns in one position; they have the same word but the backend id, or all of it.
+// Two flows take turns in one position.
 static void *racer_run(void *arg)
 {
 	struct racer *racer = arg;
 	struct oneway_table *table = &racer->rig->table;
 	uint64_t evicted;
 	for (uint32_t i = 0; !__atomic_load_n(&racer->stop, __ATOMIC_RELAXED); i++) {
-		uint32_t id = racer->id + (i % 2 ? 6 * 16 : 0);
+		uint32_t id = racer->ids[i % 2];
 		struct oneway_entry entry = {
 			.key = make_key(id), .backend_id = id, .state = ONEWAY_AFFINITY
 		};
-		uint64_t hash = flow_key_hash(&table->key, &entry.key);
+		uint64_t hash = flow_key_hash(&table->schedule, &entry.key);
 		uint32_t ref = oneway_add(table, hash, &entry, &racer->rig->timeouts, &evicted);
 		oneway_touch(table, ref);
 		oneway_remove(table, ref);
@@ -376,14 +405,17 @@ static void test_copy_while_written(void **state)
 	for (uint32_t is6 = 0; is6 < 2; is6++) {
 		struct rig r;
 		struct oneway_entry copy;
-		rig_start(&r, (struct oneway_capacity){ 0, 0 }, 200);
-		struct racer racer = { .rig = &r, .id = is6 ? 3 : 0 };
+		rig_start(&r, (struct oneway_capacity){ 0, 0 }, 2000);
+		struct racer racer = { .rig = &r };
+		uint32_t line = r.table.families[is6].first_line, n_seen = 0;
+		racer.ids[0] = rig_id_at_home(&r, line, 0);
+		racer.ids[1] = rig_id_at_home(&r, line, racer.ids[0] + 60);
 		pthread_t thread;
 		assert_int_equal(pthread_create(&thread, NULL, racer_run, &racer), 0);
-		uint32_t n_seen = 0;
-		for (uint32_t tries = 0; tries < 400000 || n_seen < 100; tries++) {
-			uint32_t ref = tries % oneway_n_positions(&r.table);
-			if (!oneway_copy(&r.table, ref, &copy))
+		// IPv4: the moment that matters is two loads of one line.
+		uint32_t n_tries = is6 ? 1000000 : 20000000;
+		for (uint32_t tries = 0; tries < n_tries || n_seen < 100; tries++) {
+			if (!oneway_copy(&r.table, oneway_ref(line, 0), &copy))
 				continue;
 			n_seen++;
 			struct flow_key key = make_key(copy.backend_id);
@@ -395,18 +427,21 @@ static void test_copy_while_written(void **state)
 		rig_end(&r);
 	}
 }
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_twin),
 		cmocka_unit_test(test_keys_differ),
 		cmocka_unit_test(test_compare),
+		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_init_refused),
 		cmocka_unit_test(test_select_variant),
 		cmocka_unit_test(test_next),
 		cmocka_unit_test(test_affinity_key),
 		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_full_two_lines),
 		cmocka_unit_test(test_capacity),
 		cmocka_unit_test(test_victim_order),
 		cmocka_unit_test(test_budget),

@@ -50,13 +50,15 @@ static void test_idle_for_any_time(void **state)
 static void test_expiry(void **state)
 {
 	rng_start("expiry");
-	static const uint32_t timeouts_s[] = { 5, 900, 32767, 32768, 32769, 86400, 604800 };
-	for (uint32_t k = 0; k < ARRAY_SIZE(timeouts_s) * 40; k++) {
+	static const uint32_t asked_s[] = { 5, 900, 32767, 32768, 32769, 86400, 604800,
+		UINT32_MAX };
+	for (uint32_t k = 0; k < ARRAY_SIZE(asked_s) * 40; k++) {
 		struct rig r;
-		uint32_t timeout_s = timeouts_s[k % ARRAY_SIZE(timeouts_s)];
+		uint32_t affinity_s = asked_s[k % ARRAY_SIZE(asked_s)];
+		uint32_t timeout_s = affinity_s < FLOW_IDLE_MAX_S ? affinity_s : FLOW_IDLE_MAX_S;
 		uint32_t slack_s = timeout_s > ONEWAY_FINE_MAX_S ? 15 : 0;
 		rig_start(&r, (struct oneway_capacity){ 4, 4 }, 1);
-		r.backends[0].affinity_s = timeout_s;
+		r.backends[0].affinity_s = affinity_s;
 		rig_advance(&r, rng() % 2000000);
 		uint32_t ref = rig_add(&r, 0, ONEWAY_AFFINITY);
 		rig_advance(&r, timeout_s - slack_s);
@@ -95,6 +97,94 @@ static void test_kept_alive(void **state)
 			assert_int_equal(r.table.now_s, (uint32_t)r.now_s);
 		}
 		rig_remove(&r, 0);
+	}
+	rig_end(&r);
+}
+
+// An entry that is as old as it may be when a long pass sees it, and comes round after the pass.
+static void test_slow_pass(void **state)
+{
+	struct rig r;
+	rig_start(&r, (struct oneway_capacity){ 100, 100 }, 1000);
+	uint32_t id = rig_id_at_home(&r, 0, 0);
+	r.backends[id].affinity_s = ONEWAY_FINE_MAX_S;
+	uint32_t ref = rig_add(&r, id, ONEWAY_AFFINITY);
+	rig_advance(&r, ONEWAY_FINE_MAX_S - 8);
+	rig_pass(&r); // dated
+	rig_advance(&r, 6);
+	rig_sweep(&r, 1); // this pass begins now, and sees the entry
+	assert_true(r.twins[id].present);
+	rig_advance(&r, ONEWAY_FINE_MAX_S - 30);
+	uint64_t n_sweeps = r.table.n_sweeps;
+	while (r.table.n_sweeps == n_sweeps)
+		rig_sweep(&r, 1);
+	rig_advance(&r, 100);
+	uint64_t word = oneway_word(&r.table, ref);
+	assert_true(r.now_s - r.twins[id].touched_s > 65536);
+	assert_true(oneway_is_expired(&r.table, word, &r.timeouts));
+	rig_end(&r);
+}
+
+// An entry that goes home past the sweep, from a line that the pass has yet to see to one that it has seen.
+static void test_move_past_sweep(void **state)
+{
+	struct rig r;
+	rig_start(&r, (struct oneway_capacity){ 100, 0 }, 30000);
+	uint32_t ids[5], id = 0;
+	for (uint32_t i = 0; i < 5; i++, id++) {
+		ids[i] = id = rig_id_at_home(&r, 0, id);
+		r.backends[id].affinity_s = ONEWAY_FINE_MAX_S;
+		assert_int_not_equal(rig_add(&r, id, ONEWAY_AFFINITY), ONEWAY_NONE);
+	}
+	id = ids[4];
+	assert_true(rig_find(&r, id) >> 2 > 0); // home was full
+	rig_remove(&r, ids[0]);
+	rig_advance(&r, ONEWAY_FINE_MAX_S - 8);
+	rig_pass(&r);
+	rig_advance(&r, ONEWAY_FINE_MAX_S - 1000);
+	rig_sweep(&r, 1); // takes those at home
+	struct flow_key key = make_key(id);
+	uint64_t hash = flow_key_hash(&r.table.key, &key);
+	uint32_t ref;
+	oneway_lookup_bulk(&r.table, &key, &hash, 1, &ref);
+	assert_int_equal(ref >> 2, 0);
+	uint64_t n_sweeps = r.table.n_sweeps;
+	while (r.table.n_sweeps == n_sweeps)
+		rig_sweep(&r, 1);
+	assert_true(r.twins[id].present);
+	rig_advance(&r, 1100);
+	assert_true(r.now_s - r.twins[id].touched_s > 65536);
+	assert_true(oneway_is_expired(&r.table, oneway_word(&r.table, ref), &r.timeouts));
+	rig_end(&r);
+}
+
+// A timeout that becomes long, or short again, while its entry idles.
+static void test_timeout_changes(void **state)
+{
+	struct rig r;
+	rig_start(&r, (struct oneway_capacity){ 4, 4 }, 1);
+	for (uint32_t last_s = 1000; last_s <= FLOW_IDLE_MAX_S; last_s += FLOW_IDLE_MAX_S - 1000) {
+		r.backends[0].affinity_s = 900;
+		uint32_t ref = rig_add(&r, 0, ONEWAY_AFFINITY);
+		rig_advance(&r, 800);
+		r.backends[0].affinity_s = FLOW_IDLE_MAX_S;
+		rig_note_coarse(&r, 0);
+		uint32_t age_s = 800;
+		for (; age_s + 3000 < last_s; age_s += 3000) {
+			rig_advance(&r, 3000);
+			rig_pass(&r);
+			assert_true(r.twins[0].present);
+			uint32_t idle_s = oneway_idle_s(&r.table, oneway_word(&r.table, ref));
+			assert_in_range(idle_s, age_s + 3000, age_s + 3015);
+		}
+		rig_pass(&r);
+		r.backends[0].affinity_s = last_s;
+		rig_advance(&r, last_s - age_s - 40);
+		rig_pass(&r);
+		assert_true(r.twins[0].present);
+		rig_advance(&r, 41);
+		rig_pass(&r);
+		assert_false(r.twins[0].present);
 	}
 	rig_end(&r);
 }
@@ -243,7 +333,7 @@ static void test_adopt_repairs(void **state)
 	}
 	// Entry 7 is also in its other line, where there is room: died while it was displaced.
 	struct flow_key key = make_key(7);
-	uint64_t hash = flow_key_hash(&r.table.key, &key);
+	uint64_t hash = flow_key_hash(&r.table.schedule, &key);
 	uint32_t home = oneway_home(&r.table.families[0], hash);
 	uint32_t other = oneway_other(&r.table.families[0], hash, home), ref = rig_find(&r, 7);
 	uint32_t to = ref >> 2 == home ? other : home, slot = 0;
@@ -290,7 +380,7 @@ static void test_adopt_corrupted(void **state)
 			struct oneway_entry entry = {
 				.key = make_key(id), .backend_id = id, .state = random_state(id)
 			};
-			uint64_t hash = flow_key_hash(&t.key, &entry.key);
+			uint64_t hash = flow_key_hash(&t.schedule, &entry.key);
 			if (oneway_lookup(&t, &entry.key) == ONEWAY_NONE)
 				oneway_add(&t, hash, &entry, &r.timeouts, &evicted);
 		}
@@ -311,6 +401,9 @@ int main(void)
 		cmocka_unit_test(test_idle_for_any_time),
 		cmocka_unit_test(test_expiry),
 		cmocka_unit_test(test_kept_alive),
+		cmocka_unit_test(test_slow_pass),
+		cmocka_unit_test(test_move_past_sweep),
+		cmocka_unit_test(test_timeout_changes),
 		cmocka_unit_test(test_sweep_passes),
 		cmocka_unit_test(test_adopt),
 		cmocka_unit_test(test_adopt_refused),

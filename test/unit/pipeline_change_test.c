@@ -283,9 +283,65 @@ static void long_error_is_dropped_by_name(void **state)
 	world_fini(&w);
 }
 
+// Verdict of one packet at worker 0 that `hops` workers had before.
+static uint8_t verdict_of(struct world *w, struct burst *b, struct rte_mbuf *mbuf, uint8_t hops)
+{
+	struct pipeline *p = &w->workers[0];
+	p->now_ns = w->now_ns;
+	p->now_s = (uint32_t)(w->now_ns / CLOCK_S);
+	b->n = 1;
+	b->mbufs[0] = mbuf;
+	b->in_port[0] = 0;
+	b->hops[0] = hops;
+	pipeline_run(p, b);
+	free_burst(b);
+	return b->verdict[0];
+}
+
+// An adopted flow lies at another worker than its client's packets come to: they are given on, once.
+static void packets_follow_an_adopted_flow(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	struct pipeline *p = &w.workers[0];
+	struct flow_record *r =
+		establish(&w, &b); // of client port 5000: becomes that of another worker
+	struct flow_key key = flow_client_key(r);
+	struct flow_directory *directory;
+	size_t size = flow_directory_size(10);
+	void *mem = aligned_alloc(64, size);
+	assert_int_equal(flow_directory_init(mem, size, 10, &directory), 0);
+	assert_true(flow_directory_add(directory, flow_hash(&p->flows, &key), 1));
+	// Who has the flow, forwards.
+	p->directory = directory;
+	assert_int_equal(verdict_of(&w, &b, client_frame(5000, TCP_ACK), 0), PIPELINE_FORWARD);
+	w.now_ns += 3600 * CLOCK_S;
+	p->now_s = (uint32_t)(w.now_ns / CLOCK_S);
+	while (p->flows.n_flows > 0)
+		pipeline_housekeep(p, 64);
+	assert_int_equal(verdict_of(&w, &b, client_frame(5000, TCP_ACK), 0), PIPELINE_RESTEER);
+	assert_int_equal(b.out_port[0], 1);
+	assert_int_equal(
+		verdict_of(&w, &b, client_frame(5000, TCP_FIN | TCP_ACK), 0), PIPELINE_RESTEER);
+	// Came from there: it has ended.
+	assert_int_equal(verdict_of(&w, &b, client_frame(5000, TCP_ACK), 1), PIPELINE_REPLY);
+	// Nobody's, or said to be this worker's own.
+	assert_int_equal(verdict_of(&w, &b, client_frame(5001, TCP_ACK), 0), PIPELINE_REPLY);
+	key.peer_port = RTE_BE16(5002);
+	assert_true(flow_directory_add(directory, flow_hash(&p->flows, &key), 0));
+	assert_int_equal(verdict_of(&w, &b, client_frame(5002, TCP_ACK), 0), PIPELINE_REPLY);
+	assert_int_equal(verdict_of(&w, &b, client_frame(5000, TCP_SYN), 0), PIPELINE_RESTEER);
+	assert_int_equal(verdict_of(&w, &b, client_frame(5001, TCP_SYN), 0), PIPELINE_FORWARD);
+	assert_int_equal(verdict_of(&w, &b, client_frame(5000, TCP_SYN), 1), PIPELINE_FORWARD);
+	free(mem);
+	world_fini(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(packets_follow_an_adopted_flow),
 		cmocka_unit_test(last_segment_stays_with_its_flow),
 		cmocka_unit_test(eviction_within_a_burst),
 		cmocka_unit_test(generation_comes_round),
