@@ -91,6 +91,7 @@ struct wait_list {
 	uint32_t n_hops;
 	uint32_t turn;                   // next hop to look at
 	uint16_t free;                   // chain of free packets
+	uint64_t nexthops;               // a bit (index mod 64) for the entry of each hop
 	const struct snapshot *snapshot; // that the hops were resolved with
 	uint32_t tags[WAIT_PACKETS];     // hash of each hop, side by side for the search
 	struct wait_hop hops[WAIT_PACKETS];
@@ -245,6 +246,9 @@ void dispatch_burst(struct worker *w, struct burst *b);
 void wait_init(struct wait_list *list);
 // Takes packet i of the burst, or drops it by name.
 void wait_hold(struct worker *w, struct burst *b, uint32_t i);
+// Packet i of the burst is to be forwarded: do packets wait for its next hop? Those go first, now; while they cannot, it waits
+// behind them, and true is returned.
+bool wait_behind(struct worker *w, struct burst *b, uint32_t i);
 // Sends what can go by now, drops what waited too long; looks at a bounded number of hops.
 void wait_turn(struct worker *w);
 // Takes one packet out, whatever it waits for; NULL: none left. At the end of a worker.

@@ -46,6 +46,10 @@ void dispatch_burst(struct worker *w, struct burst *b)
 	for (uint32_t i = 0; i < b->n; i++) {
 		switch ((enum pipeline_verdict)b->verdict[i]) {
 		case PIPELINE_FORWARD:
+			if (unlikely(w->waiting.n_packets > 0) && wait_behind(w, b, i))
+				break;
+			send_packet(w, b, i);
+			break;
 		case PIPELINE_REPLY:
 			send_packet(w, b, i);
 			break;

@@ -5,6 +5,10 @@
 // A packet leaves when the neighbour's entry becomes valid (one word, looked at every turn), or, where there was no entry yet,
 // when a new snapshot brings routes with one.
 //
+// Order: a packet whose next hop is known follows those that are held for it. The pipeline may find an entry valid that was not
+// yet when the held ones were looked at, a moment ago or, with more hops than a turn looks at, some turns ago: wait_behind.
+// Where nothing waits that is one compare per packet, where something waits a bit of 64 by the entry's index.
+//
 // Neighbours are searched by 32-bit tags side by side: at most 1024 compares, four lines a hundred, and only for packets
 // that cannot go on anyway.
 #include "dataplane_priv.h"
@@ -15,6 +19,7 @@ void wait_init(struct wait_list *list)
 {
 	list->n_packets = 0;
 	list->n_hops = 0;
+	list->nexthops = 0;
 	list->turn = 0;
 	list->snapshot = NULL;
 	for (uint32_t i = 0; i < WAIT_PACKETS; i++)
@@ -26,6 +31,11 @@ static uint32_t hop_tag(const struct address *want, uint8_t port_idx)
 {
 	return (uint32_t)hash_fold(want->halves[0] ^ 0x9e3779b97f4a7c15ull ^ port_idx,
 		want->halves[1] ^ 0xd6e8feb86659fd93ull);
+}
+
+static uint64_t nexthop_bit(uint16_t nexthop)
+{
+	return 1ull << nexthop % 64;
 }
 
 static struct wait_hop *find_hop(
@@ -86,6 +96,7 @@ void wait_hold(struct worker *w, struct burst *b, uint32_t i)
 		hop = make_hop(list, b, i, tag);
 	if (b->nexthop[i] < NEXTHOP_MISSING)
 		hop->nexthop = b->nexthop[i];
+	list->nexthops |= nexthop_bit(hop->nexthop);
 	ask_control(w, hop);
 	if (hop->n >= WAIT_PER_HOP) {
 		refuse(w, b->mbufs[i], DROP_NEXTHOP_QUEUE_FULL);
@@ -146,21 +157,51 @@ static void send_all(struct worker *w, struct wait_hop *hop, uint64_t word)
 	}
 }
 
-// True when nothing waits for this hop any more.
-static bool look_at_hop(struct worker *w, struct wait_hop *hop)
+// Sends what waits for a hop whose entry is valid. True when nothing waits for it any more.
+static bool flush_hop(struct worker *w, struct wait_hop *hop)
 {
-	struct wait_list *list = &w->waiting;
-	uint64_t now_ns = w->pipeline.now_ns;
 	if (hop->nexthop < w->pipeline.nexthops.n_entries) {
 		uint64_t word = nexthop_load(&w->pipeline.nexthops, hop->nexthop);
 		if (nexthop_word_state(word) == NEXTHOP_VALID)
 			send_all(w, hop, word);
 	}
+	return hop->n == 0;
+}
+
+// True when nothing waits for this hop any more.
+static bool look_at_hop(struct worker *w, struct wait_hop *hop)
+{
+	struct wait_list *list = &w->waiting;
+	uint64_t now_ns = w->pipeline.now_ns;
+	flush_hop(w, hop);
 	while (hop->n > 0 && now_ns >= list->packets[hop->first].until_ns)
 		refuse(w, take_first(list, hop), DROP_NEXTHOP_UNRESOLVED);
 	if (hop->n == 0)
 		return true;
 	ask_control(w, hop);
+	return false;
+}
+
+bool wait_behind(struct worker *w, struct burst *b, uint32_t i)
+{
+	struct wait_list *list = &w->waiting;
+	if (likely(!(list->nexthops & nexthop_bit(b->nexthop[i]))))
+		return false;
+	for (uint32_t k = 0; k < list->n_hops;) {
+		struct wait_hop *hop = &list->hops[k];
+		if (hop->nexthop != b->nexthop[i]) {
+			k++;
+			continue;
+		}
+		if (flush_hop(w, hop)) {
+			remove_hop(list, k); // another one took its place
+			continue;
+		}
+		b->want[i] = hop->want;
+		b->out_port[i] = hop->port_idx;
+		wait_hold(w, b, i);
+		return true;
+	}
 	return false;
 }
 
@@ -181,7 +222,15 @@ static void resolve_all(struct worker *w)
 		uint16_t found = nexthop_find(w->pipeline.snapshot->fib, &hop->want).nexthop;
 		if (is_entry_of(w, found, &hop->want) || !is_entry_of(w, hop->nexthop, &hop->want))
 			hop->nexthop = found;
+		list->nexthops |= nexthop_bit(hop->nexthop);
 	}
+}
+
+static void note_nexthops(struct wait_list *list)
+{
+	list->nexthops = 0;
+	for (uint32_t i = 0; i < list->n_hops; i++)
+		list->nexthops |= nexthop_bit(list->hops[i].nexthop);
 }
 
 void wait_turn(struct worker *w)
@@ -189,7 +238,8 @@ void wait_turn(struct worker *w)
 	struct wait_list *list = &w->waiting;
 	if (list->snapshot != w->pipeline.snapshot)
 		resolve_all(w);
-	uint32_t n = list->n_hops < HOPS_PER_TURN ? list->n_hops : HOPS_PER_TURN;
+	uint32_t n_before = list->n_hops;
+	uint32_t n = n_before < HOPS_PER_TURN ? n_before : HOPS_PER_TURN;
 	for (; n > 0; n--) {
 		if (list->turn >= list->n_hops)
 			list->turn = 0;
@@ -198,6 +248,8 @@ void wait_turn(struct worker *w)
 		else
 			list->turn++;
 	}
+	if (list->n_hops < n_before)
+		note_nexthops(list);
 }
 
 struct rte_mbuf *wait_take(struct wait_list *list)

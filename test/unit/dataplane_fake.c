@@ -2,6 +2,7 @@
 // A pipeline that does what the frame says. Behind the Ethernet header: the number of steps done, then pairs of
 // an operation and its argument, one pair for each time the frame passes here.
 //   F port · P class · D · R worker · W entry (255: none yet) · A backend id (adds a flow, drops the frame)
+//   V entry: it becomes valid, then forward by it, to port 0 · B entry: forward by it, whatever its state
 //   H: writes into the frame how many workers had it before, then as P 0
 #include "dataplane_fake.h"
 
@@ -29,6 +30,8 @@ static void add_flow(struct pipeline *p, uint8_t backend_id)
 	flow_add(&p->flows, &r);
 }
 
+static const struct mac fake_mac = { { 0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee } };
+
 static void one_step(struct pipeline *p, struct burst *b, uint32_t i)
 {
 	uint8_t *frame = rte_pktmbuf_mtod(b->mbufs[i], uint8_t *);
@@ -41,6 +44,16 @@ static void one_step(struct pipeline *p, struct burst *b, uint32_t i)
 	switch (step[0]) {
 	case 'F':
 		b->verdict[i] = PIPELINE_FORWARD;
+		b->nexthop[i] = NEXTHOP_NONE;
+		return;
+	case 'V':
+		nexthop_store(&p->nexthops, argument, &fake_mac, 0, NEXTHOP_VALID);
+		// fall through
+	case 'B':
+		b->verdict[i] = PIPELINE_FORWARD;
+		b->nexthop[i] = argument;
+		b->out_port[i] = 0;
+		memcpy(frame, fake_mac.bytes, sizeof(fake_mac));
 		return;
 	case 'P':
 		b->verdict[i] = PIPELINE_PUNT;

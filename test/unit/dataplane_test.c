@@ -343,6 +343,13 @@ static void resolve(uint32_t entry)
 	__atomic_store_n(&hops[entry].word, nexthop_word(&mac, 0, NEXTHOP_VALID), __ATOMIC_RELAXED);
 }
 
+static void unresolve(uint32_t entry)
+{
+	const struct mac mac = { { 0 } };
+	__atomic_store_n(
+		&hops[entry].word, nexthop_word(&mac, 0, NEXTHOP_INCOMPLETE), __ATOMIC_RELAXED);
+}
+
 static void test_wait_for_neighbour(void **state)
 {
 	struct dataplane *dp = start_dataplane(0);
@@ -363,6 +370,59 @@ static void test_wait_for_neighbour(void **state)
 		assert_memory_equal(frame + 6, device_port(device, 0)->mac.bytes, 6);
 		dataplane_free_punted(dp, punted.mbuf);
 	}
+	end_dataplane(dp);
+}
+
+// Frames with the marks 0..n-1 come back in this order, all with the MAC of the fake's neighbour.
+static void take_in_order(struct dataplane *dp, uint8_t n)
+{
+	for (uint8_t i = 0; i < n; i++) {
+		struct dataplane_punted punted = take_one(dp);
+		uint32_t len;
+		const uint8_t *frame = dataplane_frame(punted.mbuf, &len);
+		assert_int_equal(frame[63], i);
+		assert_memory_equal(frame, "\x02\xaa\xbb\xcc\xdd\xee", 6);
+		dataplane_free_punted(dp, punted.mbuf);
+	}
+}
+
+// An entry becomes valid after the held packets were looked at and before the next packet is decided: it does not overtake.
+static void test_wait_keeps_order(void **state)
+{
+	struct dataplane *dp = start_dataplane(0);
+	for (uint8_t round = 0; round < 3; round++) {
+		uint64_t n_queued = counted(dp, 0, COUNTER_NEXTHOP_QUEUED);
+		unresolve(1);
+		for (uint8_t i = 0; i < 5; i++)
+			assert_int_equal(inject(dp, 0, "W1P0", i), 0);
+		assert_int_equal(inject(dp, 0, "W3P0", 99), 0); // somebody else's waits on
+		WAIT_FOR(counted(dp, 0, COUNTER_NEXTHOP_QUEUED) == n_queued + 6);
+		assert_int_equal(inject(dp, 0, "V1P0", 5), 0);
+		take_in_order(dp, 6);
+	}
+	// Of another next hop: it is not kept back.
+	uint64_t n_queued = counted(dp, 0, COUNTER_NEXTHOP_QUEUED);
+	unresolve(1);
+	assert_int_equal(inject(dp, 0, "W1P0", 1), 0);
+	WAIT_FOR(counted(dp, 0, COUNTER_NEXTHOP_QUEUED) == n_queued + 1);
+	assert_int_equal(inject(dp, 0, "V2P0", 0), 0);
+	take_in_order(dp, 1);
+	dataplane_stop(dp);
+	end_dataplane(dp);
+}
+
+// Decided by an entry that was valid a moment ago: behind those that are held, with the MAC that comes.
+static void test_wait_behind_held(void **state)
+{
+	struct dataplane *dp = start_dataplane(0);
+	for (uint8_t i = 0; i < 2; i++)
+		assert_int_equal(inject(dp, 0, "W2P0", i), 0);
+	WAIT_FOR(counted(dp, 0, COUNTER_NEXTHOP_QUEUED) == 2);
+	for (uint8_t i = 2; i < 4; i++)
+		assert_int_equal(inject(dp, 0, "B2P0", i), 0);
+	WAIT_FOR(counted(dp, 0, COUNTER_NEXTHOP_QUEUED) == 4);
+	assert_int_equal(inject(dp, 0, "V2P0", 4), 0);
+	take_in_order(dp, 5);
 	end_dataplane(dp);
 }
 
@@ -567,6 +627,8 @@ int main(void)
 		DATAPLANE_TEST(test_resteer_and_hand_over),
 		DATAPLANE_TEST(test_hops),
 		DATAPLANE_TEST(test_wait_for_neighbour),
+		DATAPLANE_TEST(test_wait_keeps_order),
+		DATAPLANE_TEST(test_wait_behind_held),
 		DATAPLANE_TEST(test_wait_for_snapshot),
 		DATAPLANE_TEST(test_wait_is_bounded),
 		DATAPLANE_TEST(test_flows_and_purge),
