@@ -220,10 +220,10 @@ static inline uint32_t oneway_free_slot(const struct oneway_table *table, uint32
 static inline bool oneway_has_room(const struct oneway_table *table, uint32_t line)
 {
 	const uint64_t *words = oneway_words(table, line);
-	bool room = oneway_is_free(words[0]) | oneway_is_free(words[1]);
+	int room = (int)oneway_is_free(words[0]) | (int)oneway_is_free(words[1]);
 	if (!oneway_line_is6(table, line))
-		room |= oneway_is_free(words[2]) | oneway_is_free(words[3]);
-	return room;
+		room |= (int)oneway_is_free(words[2]) | (int)oneway_is_free(words[3]);
+	return room != 0;
 }
 
 // ---------------------------------------------------------------- words
