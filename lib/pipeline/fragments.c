@@ -77,6 +77,16 @@ static void follow_decision(struct pipeline *p, struct burst *b, uint32_t i, uin
 	stage_drop(p, b, i, DROP_FRAGMENT_NO_FIRST);
 }
 
+// The CRC of SCTP cannot be corrected from a part. What a dnat backend sends to others is the kernel's as it is.
+static bool is_sctp_of_ours(
+	const struct pipeline *p, const struct burst *b, uint32_t i, const struct pending *nat)
+{
+	uint8_t side;
+	if (nat->n == 0 || b->packets[i].protocol != NET_PROTO_SCTP)
+		return false;
+	return !b->may_be_foreign[i] || flow_lookup(&p->flows, &nat->keys[0], &side) != FLOW_NONE;
+}
+
 // Those that waited go after their first: with the next burst.
 static void settle_first(
 	struct pipeline *p, struct burst *b, uint32_t i, const struct fragments_answer *answer)
@@ -84,10 +94,13 @@ static void settle_first(
 	struct pending nat = { .n = 0 }, oneway = { .n = 0 };
 	struct rte_mbuf *released[FRAGMENTS_HELD_EACH];
 	stage_classify_tuple(p, b, i, &nat, &oneway);
-	stage_pending(p, b, &nat, &oneway);
+	if (is_sctp_of_ours(p, b, i, &nat))
+		stage_drop(p, b, i, DROP_FRAGMENT_SCTP);
+	else
+		stage_pending(p, b, &nat, &oneway);
 	uint32_t n = fragments_settle(p->fragments, answer, decision_make(b, i), released);
 	for (uint32_t k = 0; k < n; k++)
-		p->released[p->n_released++] = released[k]; // no more than were held
+		p->released[p->n_released++] = released[k]; // fits: see pipeline_take_released
 }
 
 static void hold(struct pipeline *p, struct burst *b, uint32_t i, struct rte_mbuf *given_up)

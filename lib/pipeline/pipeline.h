@@ -132,8 +132,9 @@ struct pipeline {
 	uint64_t policies_generation;           // of the snapshot they come from
 	struct oneway_timeouts oneway_timeouts; // views of snapshot and policies
 	struct fragments *fragments;            // NULL: fragments are dropped
-	uint32_t n_released;                    // fragments whose first came: to be run again
-	struct rte_mbuf *released[FRAGMENTS_HELD_MAX];
+	// Fragments whose first came: to be run again. All that were held, and those that one burst holds and releases after them.
+	uint32_t n_released;
+	struct rte_mbuf *released[FRAGMENTS_HELD_MAX + BURST_MAX];
 	uint16_t tunnel_id;                   // of the next tunnel packet without DF
 	struct pipeline_bucket answer_bucket; // RST, unreachable, time exceeded, too big
 	struct pipeline_bucket echo_bucket;
@@ -157,8 +158,9 @@ static inline void pipeline_unmark(struct burst *b, uint32_t i)
 	b->in_port[i] = (uint8_t)b->mbufs[i]->port;
 	b->hops[i] = (uint8_t)(b->mbufs[i]->port >> 8);
 }
-// Puts held fragments whose first one has come behind the packets of a burst, in their order, as far as there is room: to be run
-// like fresh ones, but not counted as received again.
+// Puts held fragments whose first one has come into an empty burst, in their order, as many as it has room for: to be run like fresh
+// ones, but not counted as received again. Before anything else is put into it, each time: a full burst must not leave them behind
+// while its packets bring more.
 void pipeline_take_released(struct pipeline *p, struct burst *b);
 // Gives back held fragments that waited too long, counted as dropped, for the caller to free; now_ns UINT64_MAX: all. Returns how
 // many were written, at most max.
