@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The whole step under fuzz: a sequence of packets (good ones damaged, replies, raw bytes), configuration changes and
-// time. Oracles inside: the accounting identity after every packet; a TCP flow's packets all reach the backend of its first one
-// while its record lives; the checksums of what goes out are right when those of what came in were.
-#include <stdlib.h>
+// The whole step under fuzz: sequences of packets of all kinds, configurations of all modes, and time. pipeline_rig_priv.h is the
+// world, pipeline_oracle_priv.h what must hold.
+//
+// Input: steps. A byte says what, the following ones how; a step that finds no more bytes takes zeroes.
+#include "pipeline_oracle_priv.h"
 
-#include "../unit/frames_priv.h"
-#include "../unit/world_priv.h"
-
-#define FLOWS 64
+#define STEPS_MAX 400
 
 struct input {
 	const uint8_t *at;
@@ -22,167 +20,427 @@ static uint8_t next(struct input *in)
 	return *in->at++;
 }
 
-struct memory {
-	bool known;
-	struct address backend;
-};
+static struct rig rig;
 
-static void count_fate(struct pipeline *p, const struct burst *b)
+// ---------------------------------------------------------------- lanes
+// Queues a frame at a worker. shape: room around it, and segments.
+static void offer(uint32_t worker, const struct track *like, uint8_t shape)
 {
-	switch (b->verdict[0]) {
-	case PIPELINE_FORWARD:
+	struct track *t = malloc(sizeof(*t));
+	struct rte_mbuf *mbuf;
+	struct lane *lane = &rig.lanes[worker];
+	*t = *like;
+	uint32_t n = t->n, first = 20u + (shape >> 2) % 120u;
+	if ((shape & 3) == 3 && n > first)
+		mbuf = frame_mbuf_split(t->bytes, n, first);
+	else
+		mbuf = frame_mbuf_room(
+			t->bytes, n, shape & 1 ? 0 : 128, shape & 2 ? 64 + (shape >> 2) : 0);
+	memcpy(mbuf->dynfield1, &t, sizeof(t));
+	mbuf->port = pipeline_mark(0, 0);
+	REQUIRE(lane->n < LANE_MAX);
+	lane->mbufs[lane->n++] = mbuf;
+	rig.n_alive++;
+}
+
+static void move(struct pipeline *p, struct burst *b, uint32_t i)
+{
+	REQUIRE(b->out_port[i] < WORKERS && b->out_port[i] != p->worker_idx);
+	REQUIRE(b->hops[i] + 1u < WORKERS);
+	check_untouched(b->mbufs[i]);
+	struct lane *lane = &rig.lanes[b->out_port[i]];
+	b->mbufs[i]->port = pipeline_mark(b->in_port[i], (uint8_t)(b->hops[i] + 1));
+	REQUIRE(lane->n < LANE_MAX);
+	lane->mbufs[lane->n++] = b->mbufs[i];
+	counters_add(p->counters, COUNTER_RESTEERED_OUT, 1);
+}
+
+// What the worker does with a verdict.
+static void leave(const struct watch *w, uint32_t i, uint32_t *n_replies, uint32_t *n_drops)
+{
+	struct burst *b = w->b;
+	switch ((enum pipeline_verdict)b->verdict[i]) {
 	case PIPELINE_REPLY:
-		counters_add(p->counters, COUNTER_SENT, 1);
+		++*n_replies;
+		++*n_drops;
+		REQUIRE(b->reason[i] != DROP_NONE);
+		__attribute__((fallthrough));
+	case PIPELINE_FORWARD:
+	case PIPELINE_WAIT:
+		check_sent(&rig, w, i);
+		counters_add(w->p->counters, COUNTER_SENT, 1);
 		break;
 	case PIPELINE_PUNT:
-		counters_add(p->counters, COUNTER_PUNTED, 1);
+		check_untouched(b->mbufs[i]);
+		counters_add(w->p->counters, COUNTER_PUNTED, 1);
+		break;
+	case PIPELINE_DROP:
+		++*n_drops;
+		REQUIRE(b->reason[i] != DROP_NONE);
 		break;
 	case PIPELINE_RESTEER:
-		counters_add(p->counters, COUNTER_RESTEERED_OUT, 1);
+		move(w->p, b, i);
+		return;
+	case PIPELINE_HELD:
+		return;
+	}
+	remember(&rig, w, i);
+	rig_free(&rig, b->mbufs[i]);
+}
+
+static void run_burst(uint32_t worker)
+{
+	static struct burst bursts[WORKERS];
+	static struct watch w;
+	struct lane *lane = &rig.lanes[worker];
+	struct pipeline *p = &rig.w.workers[worker];
+	struct burst *b = &bursts[worker];
+	uint32_t n_replies = 0, n_drops = 0, n;
+	p->now_ns = rig.w.now_ns;
+	p->now_s = (uint32_t)(rig.w.now_ns / CLOCK_S);
+	b->n = 0;
+	pipeline_take_released(p, b);
+	n = BURST_MAX - b->n < lane->n ? BURST_MAX - b->n : lane->n;
+	for (uint32_t i = 0; i < n; i++) {
+		b->mbufs[b->n] = lane->mbufs[i];
+		pipeline_unmark(b, b->n);
+		counters_add(p->counters,
+			b->hops[b->n] > 0 ? COUNTER_RESTEERED_IN : COUNTER_RECEIVED, 1);
+		b->n++;
+	}
+	lane->n -= n;
+	memmove(lane->mbufs, lane->mbufs + n, lane->n * sizeof(lane->mbufs[0]));
+	watch_begin(&rig, &w, p, b);
+	pipeline_run(p, b);
+	for (uint32_t i = 0; i < b->n; i++)
+		leave(&w, i, &n_replies, &n_drops);
+	for (uint32_t i = 0; i < b->n_tails; i++)
+		frame_mbuf_destroy(b->tails[i]);
+	for (uint32_t i = 0; i < b->n_given_up; i++, n_drops++)
+		rig_free(&rig, b->given_up[i]);
+	watch_counts(&w, n_replies, n_drops);
+	REQUIRE(p->flows.n_flows <= RIG_CAPACITY);
+}
+
+static void run_lanes(void)
+{
+	for (bool more = true; more;) {
+		more = false;
+		for (uint32_t i = 0; i < WORKERS; i++) {
+			if (rig.lanes[i].n == 0 && rig.w.workers[i].n_released == 0)
+				continue;
+			run_burst(i);
+			more = true;
+		}
+	}
+}
+
+static void expire_held(uint64_t now_ns)
+{
+	struct rte_mbuf *out[BURST_MAX];
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		uint32_t n;
+		do {
+			n = pipeline_expire_held(&rig.w.workers[i], now_ns, out, BURST_MAX);
+			for (uint32_t k = 0; k < n; k++)
+				rig_free(&rig, out[k]);
+		} while (n > 0);
+	}
+}
+
+// ---------------------------------------------------------------- frames
+static const uint8_t tcp_choices[8] = { TCP_SYN, TCP_ACK, TCP_ACK | TCP_PSH, TCP_FIN | TCP_ACK,
+	TCP_RST, TCP_SYN | TCP_ACK, TCP_ACK, TCP_SYN };
+static const uint8_t sctp_choices[8] = { SCTP_INIT, 0, 0, 7, 6, 2, 10, 0 };
+
+static void spec_say(struct frame_spec *s, uint8_t shape, uint8_t more)
+{
+	s->tcp_flags = tcp_choices[shape & 7];
+	s->sctp_chunk = sctp_choices[shape & 7];
+	s->sequence = 0xfffffff0u + (more & 63);
+	s->acknowledgement = 7001u + (more >> 6);
+	s->n_payload = s->protocol == NET_PROTO_SCTP ? 16 : more & 1 ? more : 0;
+	s->udp_no_checksum = more & 2;
+	s->ttl = shape & 8 ? 1 : 64;
+	s->tcp_option_bytes = more & 32 ? 12 : 0;
+}
+
+static void damage(struct input *in, struct track *t)
+{
+	for (int d = 0; d < 3; d++)
+		t->bytes[next(in) % t->n] ^= next(in);
+	uint8_t cut = next(in);
+	if (cut & 1)
+		t->n = 1 + (uint32_t)cut * t->n / 256;
+	t->is_good = false;
+	rig_forget(&rig); // it may have been anything
+}
+
+static uint32_t client_worker(uint32_t k)
+{
+	return k >> 2 & 1;
+}
+
+// A packet of client k, whole or damaged.
+static void step_client(struct input *in)
+{
+	struct track t = { .is_good = true, .is_whole = true };
+	uint8_t k = next(in) % CLIENTS, shape = next(in), room = next(in);
+	char client[48];
+	struct frame_spec spec = client_spec(k, client);
+	spec_say(&spec, shape, next(in));
+	if ((shape & 0xc0) == 0xc0)
+		spec.n_payload = (uint16_t)(1300 + next(in));
+	t.client = k;
+	t.n = (uint32_t)frame_build(&spec, t.bytes);
+	if (shape & 16)
+		damage(in, &t);
+	offer(client_worker(k), &t, room);
+}
+
+// An answer to something that we sent.
+static void step_answer(struct input *in)
+{
+	uint8_t which = next(in), shape = next(in), room = next(in);
+	const struct sent *s = &rig.sent[which % SENT_KEPT];
+	if (rig.n_sent <= which % SENT_KEPT || !s->is_nat || !s->to_backend)
+		return;
+	struct rte_mbuf *mbuf = frame_mbuf(s->bytes, s->n);
+	struct packet p;
+	packet_parse(mbuf, NULL, &p);
+	frame_mbuf_destroy(mbuf);
+	if (p.kind != PACKET_FLOW)
+		return;
+	char src[ADDRESS_TEXT_LEN], dst[ADDRESS_TEXT_LEN];
+	address_format(&p.dst, src);
+	address_format(&p.src, dst);
+	struct frame_spec spec = { .src = src,
+		.dst = dst,
+		.is_v6 = p.is_v6,
+		.protocol = p.protocol,
+		.src_port = rte_be_to_cpu_16(p.dst_port),
+		.dst_port = rte_be_to_cpu_16(p.src_port) };
+	uint8_t more = next(in);
+	spec_say(&spec, shape, more);
+	spec.sequence = 7000u + (more & 3);
+	spec.acknowledgement = 0xfffffff1u + (more >> 2);
+	struct track t = { .client = -1, .is_good = true, .is_whole = true };
+	t.n = (uint32_t)frame_build(&spec, t.bytes);
+	if (spec.tcp_flags & (TCP_RST | TCP_FIN) || spec.sctp_chunk != 0)
+		rig_forget(&rig);
+	if (shape & 16)
+		damage(in, &t);
+	offer(which >> 7, &t, room);
+}
+
+// An ICMP error that quotes something that we sent.
+static void step_error(struct input *in)
+{
+	static const uint8_t types[2][4] = { { 3, 3, 11, 12 }, { 2, 1, 3, 4 } };
+	uint8_t which = next(in), shape = next(in), room = next(in);
+	const struct sent *s = &rig.sent[which % SENT_KEPT];
+	if (rig.n_sent <= which % SENT_KEPT)
+		return;
+	bool is_v6 = s->bytes[14] >> 4 == 6;
+	char dst[ADDRESS_TEXT_LEN];
+	struct address to;
+	rte_be32_t v4;
+	memcpy(&v4, s->bytes + 26, sizeof(v4));
+	to = address_from_v4(v4);
+	if (is_v6)
+		memcpy(to.bytes, s->bytes + 22, 16);
+	address_format(&to, dst);
+	uint32_t n = s->n - 14, most = shape & 4 ? 28 + (shape >> 3) : 512;
+	struct frame_spec spec = { .src = is_v6 ? "2001:db8:f::1" : "198.18.0.1",
+		.dst = dst,
+		.is_v6 = is_v6,
+		.protocol = is_v6 ? NET_PROTO_ICMPV6 : NET_PROTO_ICMP,
+		.icmp_type = types[is_v6][shape & 3],
+		.icmp_code = !is_v6 && (shape & 3) == 0 ? 4 : 0,
+		.payload = s->bytes + 14,
+		.n_payload = (uint16_t)(n < most ? n : most) };
+	struct track t = { .client = -1, .is_good = true, .is_whole = true };
+	t.n = (uint32_t)frame_build(&spec, t.bytes);
+	frame_put16(t.bytes + 14 + (is_v6 ? 40 : 20) + 6, 500u + 8u * next(in));
+	frame_fix_checksums(t.bytes, 14);
+	if (which & 64)
+		damage(in, &t);
+	offer(which >> 7, &t, room);
+}
+
+// ---------------------------------------------------------------- fragments
+// Piece i of a frame: bytes [from, to) behind its IP header.
+static void piece_cut(const struct track *whole, struct track *out, uint32_t from, uint32_t to)
+{
+	static uint32_t id;
+	bool is_v6 = whole->bytes[14] >> 4 == 6;
+	uint32_t header = 14 + (is_v6 ? 40 : 20), n_all = whole->n - header;
+	bool more = to < n_all;
+	if (from == 0)
+		id++;
+	*out = *whole;
+	memcpy(out->bytes + header + (is_v6 ? 8 : 0), whole->bytes + header + from, to - from);
+	out->n = header + (is_v6 ? 8 : 0) + to - from;
+	if (!is_v6) {
+		frame_put16(out->bytes + 16, out->n - 14);
+		frame_put16(out->bytes + 18, id);
+		frame_put16(out->bytes + 20, from / 8 | (more ? 0x2000u : 0));
+		frame_put16(out->bytes + 24, frame_v4_checksum(out->bytes, 14));
+		return;
+	}
+	uint8_t *extension = out->bytes + header;
+	extension[0] = whole->bytes[20];
+	extension[1] = 0;
+	frame_put16(extension + 2, from | more);
+	frame_put32(extension + 4, id);
+	out->bytes[20] = 44;
+	frame_put16(out->bytes + 18, out->n - 54);
+}
+
+// A datagram of client k in two to four pieces, in any order, perhaps with time between, perhaps not all.
+static void step_fragments(struct input *in)
+{
+	static struct track whole, pieces[PIECES_MAX];
+	uint8_t k = next(in) % CLIENTS, shape = next(in), order = next(in), room = next(in);
+	char client[48];
+	struct frame_spec spec = client_spec(k, client);
+	spec_say(&spec, shape & 7, next(in));
+	spec.n_payload = (uint16_t)(spec.protocol == NET_PROTO_SCTP ? 200 : 100 + shape);
+	uint32_t n_pieces = 2 + (shape >> 3) % 3;
+	whole = (struct track){ .client = k, .is_good = true };
+	whole.n = (uint32_t)frame_build(&spec, whole.bytes);
+	whole.datagram = &rig.datagrams[rig.n_datagrams % 8];
+	whole.serial = ++rig.n_datagrams;
+	*whole.datagram = (struct datagram){ .serial = whole.serial, .n_pieces = n_pieces };
+	uint32_t n_all = whole.n - (spec.is_v6 ? 54 : 34), each = (n_all / n_pieces + 7) & ~7u;
+	for (uint32_t i = 0; i < n_pieces; i++) {
+		uint32_t to = i + 1 == n_pieces ? n_all : (i + 1) * each;
+		piece_cut(&whole, &pieces[i], i * each, to);
+		pieces[i].piece = (uint8_t)i;
+	}
+	rig.memory[k].is_sure = false; // may be settled by either worker
+	for (uint32_t i = 0; i < n_pieces; i++) {
+		uint32_t which = (order & 1 ? n_pieces - 1 - i : i) ^ (order >> 1 & 1);
+		if (which >= n_pieces || (order >> 2 & 7) == i + 4)
+			continue;
+		offer(order >> 7, &pieces[which], room);
+		if (order & 64)
+			run_lanes();
+	}
+}
+
+static void step_raw(struct input *in)
+{
+	struct track t = { .client = -1 };
+	t.n = 1 + next(in) % 200;
+	for (size_t i = 0; i < t.n; i++)
+		t.bytes[i] = next(in);
+	rig_forget(&rig);
+	offer(t.n & 1, &t, next(in));
+}
+
+// ---------------------------------------------------------------- configuration and time
+static void step_config(struct input *in)
+{
+	struct config c = rig.config;
+	uint8_t what = next(in), value = next(in);
+	run_lanes();
+	if (what & 1)
+		c.mask = 1 + value % 63;
+	if (what & 2)
+		c.shape = (uint8_t)(value % RIG_SHAPES);
+	if (what & 4)
+		c.drains = (what & 8) ? 1u << value % BACKENDS : 0;
+	c.reset = (what & 0xf0) == 0xf0 && c.drains;
+	rig_publish(&rig, c);
+	if (c.reset)
+		rig_forget(&rig);
+}
+
+static void step_time(struct input *in)
+{
+	run_lanes();
+	uint64_t n = next(in);
+	rig.w.now_ns += n * n * (CLOCK_S / 64) * (1 + (next(in) & 3));
+	expire_held(rig.w.now_ns);
+}
+
+static void housekeep(uint32_t worker, uint32_t n)
+{
+	struct pipeline *p = &rig.w.workers[worker];
+	p->now_ns = rig.w.now_ns;
+	p->now_s = (uint32_t)(rig.w.now_ns / CLOCK_S);
+	pipeline_housekeep(p, n);
+}
+
+static void step(struct input *in)
+{
+	uint8_t what = next(in);
+	switch (what % 16) {
+	case 0:
+		step_time(in);
+		break;
+	case 1:
+		step_config(in);
+		break;
+	case 2:
+		step_raw(in);
+		break;
+	case 3:
+		run_lanes();
+		housekeep(what >> 7, next(in));
+		break;
+	case 4:
+	case 5:
+	case 6:
+		step_answer(in);
+		break;
+	case 7:
+		step_error(in);
+		break;
+	case 8:
+	case 9:
+		step_fragments(in);
 		break;
 	default:
-		REQUIRE(b->verdict[0] == PIPELINE_DROP);
+		step_client(in);
 	}
-	REQUIRE(counters_imbalance(p->counters) == 0);
+	if (what & 16 || rig.lanes[0].n + rig.lanes[1].n > 96)
+		run_lanes();
 }
 
-static void run_one(struct world *w, struct burst *b, struct rte_mbuf *mbuf)
+// Long afterwards nothing is left.
+static void end(void)
 {
-	struct pipeline *p = &w->workers[0];
-	p->now_ns = w->now_ns;
-	p->now_s = (uint32_t)(w->now_ns / CLOCK_S);
-	b->n = 1;
-	b->mbufs[0] = mbuf;
-	b->in_port[0] = 0;
-	b->hops[0] = 0;
-	counters_add(p->counters, COUNTER_RECEIVED, 1);
-	pipeline_run(p, b);
-	count_fate(p, b);
-}
-
-static const uint8_t flag_choices[] = { TCP_SYN, TCP_ACK, TCP_ACK | TCP_PSH, TCP_FIN | TCP_ACK,
-	TCP_RST, TCP_SYN | TCP_ACK, 0, 0xff };
-
-// A packet of flow k, whole or damaged. Checks the oracles on the way out.
-static void step_client(struct world *w, struct input *in, struct memory *memory)
-{
-	static struct burst b;
-	uint8_t frame[FRAME_MAX], k = next(in) % FLOWS, shape = next(in);
-	char client[48];
-	bool is_v6 = k & 1;
-	snprintf(client, sizeof(client), is_v6 ? "2001:db8:c::%u" : "100.64.0.%u", k + 1);
-	struct frame_spec spec = {
-		.src = client,
-		.dst = is_v6 ? "2001:db8:1::10" : "203.0.113.10",
-		.is_v6 = is_v6,
-		.protocol = k & 2 ? NET_PROTO_UDP : NET_PROTO_TCP,
-		.src_port = (uint16_t)(4000 + k),
-		.dst_port = k & 2 ? 53 : 80,
-		.tcp_flags = flag_choices[shape & 7],
-		.ttl = shape & 8 ? 1 : 64,
-		.n_payload = next(in),
-	};
-	size_t n = frame_build(&spec, frame);
-	bool damaged = shape & 16;
-	for (int d = 0; damaged && d < 3; d++)
-		frame[next(in) % n] ^= next(in);
-	if (shape & 32) {
-		damaged = true;
-		n = 1 + (size_t)next(in) * n / 256;
+	run_lanes();
+	expire_held(UINT64_MAX);
+	REQUIRE(rig.n_alive == 0);
+	rig.w.now_ns += 100000 * CLOCK_S;
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		struct pipeline *p = &rig.w.workers[i];
+		REQUIRE(counters_imbalance(p->counters) == 0 &&
+			fragments_n_held(p->fragments) == 0);
+		for (int turn = 0; turn < 4; turn++)
+			housekeep(i, 256);
+		REQUIRE(p->flows.n_flows == 0);
+		REQUIRE(p->oneway.families[0].n_entries == 0 &&
+			p->oneway.families[1].n_entries == 0);
+		for (int f = 0; f < 2; f++)
+			REQUIRE(snat_n_free(p->snat, f ? 6 : 4) == rig.n_free[i][f]);
+		for (uint32_t k = 0; k < p->n_backend_counters; k++)
+			REQUIRE(p->backend_counters[k].flows_created ==
+				p->backend_counters[k].flows_ended);
 	}
-	struct rte_mbuf *mbuf =
-		shape & 64 && n > 70 ? frame_mbuf_split(frame, n, 70) : frame_mbuf(frame, n);
-	run_one(w, &b, mbuf);
-	if (b.verdict[0] == PIPELINE_FORWARD && !damaged) {
-		struct packet out;
-		packet_parse(mbuf, NULL, &out);
-		REQUIRE(out.kind == PACKET_FLOW && packet_l4_checksum_ok(mbuf, &out));
-		if (!(k & 2) && spec.tcp_flags != TCP_SYN && memory[k].known)
-			REQUIRE(address_equal(&out.dst, &memory[k].backend));
-		memory[k] = (struct memory){ true, out.dst };
-	}
-	frame_mbuf_destroy(mbuf);
-}
-
-// Whatever a backend might send to a SNAT address.
-static void step_backend(struct world *w, struct input *in)
-{
-	static struct burst b;
-	uint8_t frame[FRAME_MAX], shape = next(in);
-	char src[48];
-	bool is_v6 = shape & 1;
-	snprintf(src, sizeof(src), is_v6 ? "2001:db8:9::%u" : "10.9.0.%u", shape % BACKENDS + 2);
-	struct frame_spec spec = {
-		.src = src,
-		.dst = is_v6 ? "2001:db8::1" : "192.0.2.1",
-		.is_v6 = is_v6,
-		.protocol = shape & 2 ? NET_PROTO_UDP : NET_PROTO_TCP,
-		.src_port = shape & 2 ? 5353 : 8080,
-		.dst_port = (uint16_t)(1024 + next(in) * 4),
-		.tcp_flags = flag_choices[shape >> 5],
-		.n_payload = 8,
-	};
-	size_t n = frame_build(&spec, frame);
-	struct rte_mbuf *mbuf = frame_mbuf(frame, n);
-	run_one(w, &b, mbuf);
-	frame_mbuf_destroy(mbuf);
-}
-
-static void step_raw(struct world *w, struct input *in)
-{
-	static struct burst b;
-	uint8_t frame[256];
-	size_t n = 1 + next(in) % 200;
-	for (size_t i = 0; i < n; i++)
-		frame[i] = next(in);
-	struct rte_mbuf *mbuf = frame_mbuf_room(frame, n, next(in), next(in));
-	run_one(w, &b, mbuf);
-	frame_mbuf_destroy(mbuf);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
-	struct world w;
-	struct memory memory[FLOWS] = { 0 };
 	struct input in = { bytes, n };
-	world_init(&w, 48, 1024, 2047);
-	while (in.left > 0) {
-		uint8_t what = next(&in);
-		switch (what % 8) {
-		case 0:
-			w.now_ns += (uint64_t)next(&in) * next(&in) * (CLOCK_S / 16);
-			memset(memory, 0, sizeof(memory)); // records may have aged away
-			break;
-		case 1:
-			world_publish(&w, 1 + next(&in) % 63u);
-			break;
-		case 2:
-			step_raw(&w, &in);
-			break;
-		case 3:
-			step_backend(&w, &in);
-			break;
-		case 4:
-			w.workers[0].now_s = (uint32_t)(w.now_ns / CLOCK_S);
-			pipeline_housekeep(&w.workers[0], next(&in));
-			break;
-		default: {
-			uint64_t gone = w.counters[0].values[COUNTER_FLOWS_EVICTED] +
-					w.counters[0].values[COUNTER_FLOWS_CLOSED] +
-					w.counters[0].values[COUNTER_FLOWS_EXPIRED] +
-					w.counters[0].values[COUNTER_FLOWS_REPICKED];
-			step_client(&w, &in, memory);
-			uint64_t after = w.counters[0].values[COUNTER_FLOWS_EVICTED] +
-					 w.counters[0].values[COUNTER_FLOWS_CLOSED] +
-					 w.counters[0].values[COUNTER_FLOWS_EXPIRED] +
-					 w.counters[0].values[COUNTER_FLOWS_REPICKED];
-			if (after != gone) // a flow ended: its next packet may begin another
-				memset(memory, 0, sizeof(memory));
-		}
-		}
-	}
-	world_fini(&w);
+	rig_reset(&rig);
+	for (int i = 0; i < STEPS_MAX && in.left > 0; i++)
+		step(&in);
+	end();
 	return 0;
 }

@@ -25,6 +25,7 @@ struct world_shape {
 	enum service_client_address client_address;
 	uint32_t affinity_s;
 	int only_family; // of backends; 0: both
+	bool sctp;       // a third listener
 };
 
 struct world {
@@ -41,6 +42,7 @@ struct world {
 	uint64_t generation;
 	uint32_t capacity;
 	uint64_t now_ns;
+	int64_t wall_ms; // 0: no drain deadline passes
 };
 
 static inline struct address address_of(const char *text)
@@ -68,6 +70,10 @@ static inline struct service *web_service(uint32_t mask, const struct world_shap
 	*l = (struct service_listener){
 		.name = "dns", .protocol = NET_PROTO_UDP, .port = 53, .port_max = 53
 	};
+	if (shape->sctp)
+		*service_add_listener(s) = (struct service_listener){
+			.name = "sig", .protocol = NET_PROTO_SCTP, .port = 3868, .port_max = 3868
+		};
 	for (uint32_t i = 0; i < BACKENDS * 2; i++) {
 		if (!(mask & 1u << (i % BACKENDS)))
 			continue;
@@ -84,6 +90,9 @@ static inline struct service *web_service(uint32_t mask, const struct world_shap
 		*p = (struct service_backend_port){ .listener = "http", .port = 8080 };
 		p = service_backend_add_port(b);
 		*p = (struct service_backend_port){ .listener = "dns", .port = 5353 };
+		if (shape->sctp)
+			*service_backend_add_port(b) =
+				(struct service_backend_port){ .listener = "sig", .port = 3868 };
 	}
 	return s;
 }
@@ -108,6 +117,7 @@ static inline void world_publish(struct world *w, uint32_t mask)
 		.n_snat = 2,
 		.fib = w->fib,
 		.generation = ++w->generation,
+		.wall_ms = w->wall_ms,
 		.previous = w->snapshot };
 	REQUIRE((snapshot_build(&input, &built, &err)) == 0);
 	snapshot_destroy(w->snapshot);
