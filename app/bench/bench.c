@@ -3,6 +3,7 @@
 // pages or devices.
 #include "bench_priv.h"
 #include "flow.h"
+#include "oneway.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -215,6 +216,8 @@ int main(int argc, char **argv)
 			r.options.variant);
 		return 2;
 	}
+	if (oneway_select_variant(r.options.variant) == NULL) // one that this table has not
+		oneway_select_variant("scalar");
 	bench_n_skipped = mmap(NULL, sizeof(*bench_n_skipped), PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (bench_n_skipped == MAP_FAILED)

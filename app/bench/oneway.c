@@ -501,8 +501,6 @@ static void oneway_report_sweep(const struct bench_options *options)
 
 int bench_oneway(const struct bench_options *options)
 {
-	if (oneway_select_variant(options->variant) == NULL) // one that this table has not
-		oneway_select_variant("scalar");
 	for (uint32_t i = 0; i < sizeof(oneway_sizes) / sizeof(oneway_sizes[0]); i++)
 		for (uint32_t v6 = 0; v6 < 2 && bench_wants_size(options, oneway_sizes[i].name);
 			v6++)

@@ -108,6 +108,7 @@ int dataplane_create(struct device *device, const struct dataplane_config *confi
 	dp->n_backend_counters =
 		config->n_backend_counters ? config->n_backend_counters : BACKEND_COUNTERS;
 	dp->variant = flow_select_variant(NULL);
+	oneway_select_variant(NULL);
 	packet_select_variant(NULL);
 	int rc = make_grace(dp, err);
 	for (uint32_t i = 0; rc == 0 && i < dp->n_workers; i++)
