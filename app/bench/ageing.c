@@ -68,7 +68,7 @@ static void ageing_report(const struct bench_options *options, const char *size,
 {
 	struct bench_scene s;
 	struct bench_rounds *rounds = calloc(1, sizeof(*rounds));
-	char name[48];
+	char name[64];
 	bench_scene_start(
 		&s, &(struct bench_scene_shape){ .n_flows = n_flows, .capacity = n_flows });
 	struct bench_contender contender = { ageing_scan, &s };

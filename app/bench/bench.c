@@ -32,6 +32,8 @@ static const struct {
 	{ "flood", bench_flood, "good packets under a SYN flood: G19" },
 	{ "null", bench_null, "a worker over a null port: G10 (scripts/bench null adds the peer)",
 		true, true },
+	{ "ports", bench_ports, "a worker over the port of --device, fed from outside: G9", true,
+		true },
 	{ "workers", bench_workers, "two workers beside one: G17", true },
 	{ "residence", bench_residence, "how long a packet stays: G18", true },
 	{ "changes", bench_changes, "endpoint changes while forwarding: G20", true },
@@ -49,6 +51,7 @@ static void print_help(FILE *out)
 		"  --json     one JSON object a line\n"
 		"  --large    10M flows too (2 GB of memory)\n"
 		"  --rounds   times that contenders take turns: 9..%u, default 15\n"
+		"  --device   of `ports`, as in the configuration (test/bench/ports.py)\n"
 		"  --variant  of the flow look-up: scalar, sse2, avx2, avx512; default the "
 		"fastest\n"
 		"Names, all when none is given:\n",
@@ -112,6 +115,8 @@ static bool parse_arguments(int argc, char **argv, struct request *r)
 				return false;
 		} else if (strcmp(argv[i], "--variant") == 0 && i + 1 < argc) {
 			r->options.variant = argv[++i];
+		} else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc) {
+			r->options.device = argv[++i];
 		} else if (strcmp(argv[i], "--help") == 0) {
 			print_help(stdout);
 			exit(0);

@@ -25,6 +25,7 @@ struct bench_options {
 	uint32_t n_rounds;
 	const char *size;    // of tables: only this one ("1", "1K", "64K", "1M", "10M"); NULL: all
 	const char *variant; // of flow_lookup_bulk; NULL: the fastest
+	const char *device;  // of bench_ports
 };
 
 // One result: interfaces, section 8. NAN = none. NULL peer, gate or limit: none.
@@ -160,6 +161,7 @@ int bench_flows(const struct bench_options *options);
 int bench_scale(const struct bench_options *options);
 int bench_flood(const struct bench_options *options);
 int bench_null(const struct bench_options *options);
+int bench_ports(const struct bench_options *options);
 int bench_workers(const struct bench_options *options);
 int bench_residence(const struct bench_options *options);
 int bench_changes(const struct bench_options *options);

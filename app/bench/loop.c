@@ -11,7 +11,8 @@
 #include <rte_ethdev.h>
 
 #define LOOP_PORT      80
-#define LOOP_LIMIT_MS  5000
+#define LOOP_LIMIT_MS  20000
+#define LOOP_RETRY_MS  500
 #define LOOP_CLIENTS4  0x14000000u
 #define LOOP_VIP4      0xcb00710au
 #define LOOP_BACKENDS4 0x0a000002u
@@ -102,6 +103,7 @@ static void learn_reply(struct loop_feeder *f, const struct rte_mbuf *mbuf)
 	uint32_t id = rte_be_to_cpu_32(tcp.sequence);
 	if (id >= LOOP_FLOWS || tcp.dst_port != RTE_BE16(8080))
 		return;
+	f->n_opened += f->of_backend[id].bytes[12] == 0;
 	struct address backend = address_from_v4(ip.dst), own = address_from_v4(ip.src);
 	struct tcp_header reply = { .src_port = tcp.dst_port,
 		.dst_port = tcp.src_port,
@@ -112,7 +114,6 @@ static void learn_reply(struct loop_feeder *f, const struct rte_mbuf *mbuf)
 	write_frame(&f->syn_ack[id], &mac, &backend, &own, &reply);
 	reply.flags = TCP_ACK;
 	write_frame(&f->of_backend[id], &mac, &backend, &own, &reply);
-	f->n_opened++;
 }
 
 // ---------------------------------------------------------------- callbacks [worker]
@@ -132,9 +133,7 @@ static inline uint32_t draw(struct loop_feeder *f)
 
 static void feed_random(struct loop_feeder *f, uint32_t feed, struct rte_mbuf **mbufs, uint16_t n)
 {
-	const struct loop_frame *replies = f->of_backend;
-	if (feed == LOOP_CROSSWISE)
-		replies = f->loop->feeders[f == &f->loop->feeders[0]].of_backend;
+	const struct loop_frame *replies = feed == LOOP_CROSSWISE ? f->of_others : f->of_backend;
 	for (uint16_t i = 0; i < n; i++) {
 		uint32_t r = draw(f), id = r & (LOOP_FLOWS - 1);
 		put_frame(mbufs[i], r & LOOP_FLOWS ? &replies[id] : &f->of_client[id]);
@@ -332,6 +331,8 @@ void loop_init(struct loop *l, uint32_t n_workers, const char *const *devices, u
 	make_snat(l);
 	for (uint16_t w = 0; w < l->n_workers; w++)
 		make_feeder(l, w);
+	for (uint16_t w = 0; w < l->n_workers; w++)
+		l->feeders[w].of_others = l->feeders[(w + 1) % l->n_workers].of_backend;
 }
 
 // The callbacks go with the ports, the process with everything else.
@@ -384,22 +385,45 @@ void loop_feed(struct loop *l, uint32_t worker, enum loop_feed feed)
 	__atomic_store_n(&l->feeders[worker].feed, feed, __ATOMIC_RELEASE);
 }
 
-// Feeds one frame of each flow to one worker and waits until it is through.
+// Feeds one frame of each flow to one worker; again when not all of them left: a far end that has just come up may not
+// take them yet.
 static void open_step(struct loop *l, uint32_t w, const struct loop_frame *frames)
 {
 	struct loop_feeder *f = &l->feeders[w];
 	const struct counters *c = dataplane_counters(l->dataplane, w);
-	uint64_t before = counted(c, COUNTER_SENT);
+	uint64_t before = 0;
 	f->open_frames = frames;
-	f->n_fed = 0;
-	loop_feed(l, w, LOOP_OPEN);
-	for (uint32_t ms = 0; counted(c, COUNTER_SENT) - before < LOOP_FLOWS; ms++) {
-		if (ms == LOOP_LIMIT_MS)
-			loop_die("flows do not open", NULL);
+	for (uint32_t ms = 0; ms < LOOP_LIMIT_MS; ms++) {
+		if (ms % LOOP_RETRY_MS == 0) {
+			loop_feed(l, w, LOOP_SILENT);
+			loop_sleep_ms(2);
+			before = counted(c, COUNTER_SENT);
+			__atomic_store_n(&f->n_fed, 0, __ATOMIC_RELAXED);
+			loop_feed(l, w, LOOP_OPEN);
+		}
 		loop_sleep_ms(1);
+		if (counted(c, COUNTER_SENT) - before >= LOOP_FLOWS) {
+			loop_feed(l, w, LOOP_SILENT);
+			loop_sleep_ms(2);
+			return;
+		}
 	}
-	loop_feed(l, w, LOOP_SILENT);
-	loop_sleep_ms(2);
+	loop_die("flows do not open", NULL);
+}
+
+// A far end may have to come up first.
+static void wait_links(struct loop *l)
+{
+	for (uint32_t ms = 0; ms < LOOP_LIMIT_MS; ms += 10) {
+		bool all = true;
+		device_poll_links(l->device);
+		for (uint32_t i = 0; i < device_n_ports(l->device); i++)
+			all &= device_port(l->device, i)->link_up;
+		if (all)
+			return;
+		loop_sleep_ms(10);
+	}
+	loop_die("a port has no link", NULL);
 }
 
 void loop_start(struct loop *l, enum device_idle idle, bool with_flows)
@@ -416,6 +440,7 @@ void loop_start(struct loop *l, enum device_idle idle, bool with_flows)
 	for (uint32_t w = 0; w < l->n_workers; w++) {
 		l->feeders[w].has_clock = 0;
 		l->feeders[w].n_opened = 0;
+		memset(l->feeders[w].of_backend, 0, LOOP_FLOWS * sizeof(struct loop_frame));
 		loop_feed(l, w, LOOP_SILENT);
 	}
 	if (dataplane_create(l->device, config, &l->log, &l->dataplane, &err) != 0 ||
@@ -425,6 +450,8 @@ void loop_start(struct loop *l, enum device_idle idle, bool with_flows)
 	snapshot_destroy(l->snapshot);
 	l->snapshot = NULL;
 	loop_publish(l);
+	if (with_flows)
+		wait_links(l);
 	for (uint32_t w = 0; w < l->n_workers && with_flows; w++) {
 		open_step(l, w, l->feeders[w].syn);
 		if (l->feeders[w].n_opened != LOOP_FLOWS)

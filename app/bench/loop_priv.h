@@ -48,10 +48,11 @@ struct loop_feeder {
 	void (*on_poll)(struct loop_feeder *f);
 	void (*on_sent)(struct loop_feeder *f, struct rte_mbuf **mbufs, uint32_t n);
 	void *arg;
-	struct loop_frame *of_client;  // [LOOP_FLOWS]
-	struct loop_frame *of_backend; // [LOOP_FLOWS]
-	struct loop_frame *syn_ack;    // [LOOP_FLOWS]
-	struct loop_frame *syn;        // [LOOP_FLOWS]
+	struct loop_frame *of_client;       // [LOOP_FLOWS]
+	struct loop_frame *of_backend;      // [LOOP_FLOWS]
+	const struct loop_frame *of_others; // of_backend of the other worker
+	struct loop_frame *syn_ack;         // [LOOP_FLOWS]
+	struct loop_frame *syn;             // [LOOP_FLOWS]
 } __attribute__((aligned(64)));
 
 struct loop {

@@ -7,12 +7,12 @@ testpmd sees empty frames, whose headers it parses and whose checksums it leaves
 import argparse
 import json
 import os
-import re
-import shutil
 import statistics
 import subprocess
 import sys
 import time
+
+import testpmd
 
 GATE = 0.55
 SECONDS = 1.0
@@ -26,47 +26,16 @@ def sluice_ns(program):
     return json.loads(out.stdout.splitlines()[0])
 
 
-def worker_ns(pid):
-    """Processor time of the busiest thread: the one that forwards."""
-    times = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as f:
-            times.append((int(f.read().split()[0]), task))
-    return max(times)[0]
-
-
-class Testpmd:
-    def __init__(self, cpus):
-        self.child = subprocess.Popen(
-            ["stdbuf", "-oL", "dpdk-testpmd", "--lcores", f"0@{cpus[0]},1@{cpus[-1]}", "--no-pci", "--no-huge", "-m", "128", "--no-telemetry",
-             "--no-shconf", "--vdev=net_null0", "--", "-i", "--auto-start", "--forward-mode=csum",
-             "--total-num-mbufs=8192"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self.received()
-
-    def received(self):
-        self.child.stdin.write("show port stats 0\n")
-        self.child.stdin.flush()
-        seen = []
-        for line in self.child.stdout:
-            seen.append(line)
-            found = re.search(r"RX-packets:\s*(\d+)", line)
-            if found:
-                return int(found.group(1)), worker_ns(self.child.pid)
-        raise RuntimeError("testpmd: " + "".join(seen[-8:]))
-
-    def ns(self):
-        n, cpu = self.received()
+def testpmd_ns(cpus):
+    peer = testpmd.Testpmd("net_null0", "csum", cpus[-1], cpus[0])
+    try:
+        time.sleep(0.3)
+        n, cpu = peer.received()
         time.sleep(SECONDS)
-        n_after, cpu_after = self.received()
+        n_after, cpu_after = peer.received()
         return (cpu_after - cpu) / (n_after - n)
-
-    def end(self):
-        try:
-            self.child.communicate("quit\n", timeout=20)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
+    finally:
+        peer.end()
 
 
 def main():
@@ -78,17 +47,12 @@ def main():
     cpus = sorted(os.sched_getaffinity(0))
     ours, theirs = [], []
     line = {}
-    has_peer = shutil.which("dpdk-testpmd") is not None
+    has_peer = testpmd.is_there()
     for _ in range(args.rounds):
         line = sluice_ns(args.program)
         ours.append(line["value"])
         if has_peer:
-            peer = Testpmd(cpus)
-            try:
-                time.sleep(0.3)
-                theirs.append(peer.ns())
-            finally:
-                peer.end()
+            theirs.append(testpmd_ns(cpus))
     line.update(value=round(statistics.median(ours), 3), gate=GATE)
     if has_peer:
         share = statistics.median(t / o for o, t in zip(ours, theirs))
