@@ -193,7 +193,7 @@ static inline bool naive_may_go(const struct rig *r, uint32_t id)
 static inline bool naive_has_expired_neighbour(const struct rig *r, const struct flow_key *key)
 {
 	const struct oneway_family *f = &r->table.families[!address_is_v4(&key->peer)];
-	uint64_t hash = flow_key_hash(&r->table.key, key);
+	uint64_t hash = flow_key_hash(&r->table.schedule, key);
 	uint32_t lines[2] = { oneway_home(f, hash) };
 	bool expired = false;
 	lines[1] = oneway_other(f, hash, lines[0]);
@@ -238,7 +238,7 @@ static inline uint32_t rig_id_at_home(const struct rig *r, uint32_t line, uint32
 	for (uint32_t id = from;; id++) {
 		struct flow_key key = make_key(id);
 		const struct oneway_family *f = &r->table.families[is_v6(id)];
-		if (oneway_home(f, flow_key_hash(&r->table.key, &key)) == line)
+		if (oneway_home(f, flow_key_hash(&r->table.schedule, &key)) == line)
 			return id;
 	}
 }
