@@ -14,15 +14,13 @@
 #include "pipeline_priv.h"
 
 // Row and block of every known backend are asked for before the first is read.
-static void fetch_backends(
-	const struct pipeline *p, const uint32_t *refs, uint32_t n, uint32_t *out_ids)
+static void fetch_backends(const struct pipeline *p, const uint32_t *refs, uint32_t n)
 {
 	for (uint32_t k = 0; k < n; k++) {
-		out_ids[k] = SNAPSHOT_BACKEND_NONE;
-		if (refs[k] == ONEWAY_NONE)
+		if (unlikely(refs[k] == ONEWAY_NONE))
 			continue;
 		uint32_t id = oneway_backend_id(oneway_word(&p->oneway, refs[k]));
-		if (id >= p->snapshot->n_backends || id >= p->n_backend_counters)
+		if (unlikely(id >= p->snapshot->n_backends || id >= p->n_backend_counters))
 			continue;
 		__builtin_prefetch(&p->snapshot->backends[id], 0, 3);
 		__builtin_prefetch(&p->backend_counters[id], 1, 3);
@@ -223,6 +221,7 @@ static enum drop_reason backend_way(
 	if (unlikely(block->fib_generation != generation || block->nexthop >= NEXTHOP_MISSING)) {
 		block->nexthop = pipeline_route(p, address);
 		block->fib_generation = generation;
+		block->ready_mode = 0;
 	}
 	return way_find(p, block->nexthop, address, out);
 }
@@ -242,7 +241,7 @@ static enum drop_reason mode_refuses(
 									  : DROP_NONE;
 }
 
-static bool prepend(struct pipeline *p, struct burst *b, uint32_t i,
+static inline bool prepend(struct pipeline *p, struct burst *b, uint32_t i,
 	const struct snapshot_backend *backend, const struct packet_outer *outer)
 {
 	const struct packet *packet = &b->packets[i];
@@ -287,12 +286,14 @@ void stage_send_oneway(struct pipeline *p, struct burst *b, uint32_t i, uint64_t
 		.id = p->tunnel_id++,
 		.entropy = (uint16_t)hash,
 	};
+	struct pipeline_backend_counters *block = pipeline_backend_block(p, id);
+	if (block != NULL)
+		block->ready_mode = (uint8_t)(backend->mode + 1);
 	uint16_t n_bytes = packet->l3_length;
 	if (unlikely(!prepend(p, b, i, backend, &outer))) {
 		stage_drop(p, b, i, DROP_NO_HEADROOM);
 		return;
 	}
-	struct pipeline_backend_counters *block = pipeline_backend_block(p, id);
 	if (likely(block != NULL)) {
 		relaxed_add(&block->packets_in, 1);
 		relaxed_add(&block->bytes_in, n_bytes);
@@ -300,9 +301,49 @@ void stage_send_oneway(struct pipeline *p, struct burst *b, uint32_t i, uint64_t
 	stage_leave(b, i, &way);
 }
 
+// The way is that of this FIB and fits the mode (found by stage_send_oneway once), the neighbour is resolved, the packet fits:
+// nearly all. False: nothing done.
+static inline bool send_plain(
+	struct pipeline *p, struct burst *b, uint32_t i, uint64_t hash, uint32_t generation)
+{
+	// by mode and family of the backend, as packet_tunnel_overhead has it
+	static const uint8_t overheads[][2] = {
+		[SNAPSHOT_IPIP] = { 20, 40 },
+		[SNAPSHOT_GUE] = { 32, 52 },
+		[SNAPSHOT_L2DSR] = { 0, 0 },
+	};
+	uint32_t id = b->backend_id[i];
+	if (unlikely(id >= p->n_backend_counters))
+		return false;
+	struct pipeline_backend_counters *block = &p->backend_counters[id];
+	const struct snapshot_backend *backend = &p->snapshot->backends[id];
+	if (unlikely(block->fib_generation != generation ||
+		     block->ready_mode != backend->mode + 1 ||
+		     block->nexthop >= p->nexthops.n_entries))
+		return false;
+	uint64_t word = nexthop_load(&p->nexthops, block->nexthop);
+	const struct pipeline_port *port = &p->ports[nexthop_word_port(word)];
+	uint32_t n_bytes = b->packets[i].l3_length;
+	uint32_t overhead = overheads[backend->mode][!address_is_v4(&backend->address)];
+	if (unlikely(nexthop_word_state(word) != NEXTHOP_VALID || n_bytes + overhead > port->mtu))
+		return false;
+	struct packet_outer outer = {
+		.macs = { .dst = nexthop_word_mac(word), .src = port->mac },
+		.id = p->tunnel_id++,
+		.entropy = (uint16_t)hash,
+	};
+	if (unlikely(!prepend(p, b, i, backend, &outer)))
+		return false; // said by name there
+	relaxed_add(&block->packets_in, 1);
+	relaxed_add(&block->bytes_in, n_bytes);
+	b->out_port[i] = nexthop_word_port(word);
+	b->nexthop[i] = block->nexthop;
+	return true;
+}
+
 void stage_oneway(struct pipeline *p, struct burst *b, struct pending *pending)
 {
-	uint32_t refs[BURST_MAX], ids[BURST_MAX];
+	uint32_t refs[BURST_MAX];
 	uint32_t n = pending->n, n_hits = 0;
 	for (uint32_t k = 0; k < n; k++)
 		pending->hashes[k] = flow_key_hash(&p->oneway.schedule, &pending->keys[k]);
@@ -311,9 +352,13 @@ void stage_oneway(struct pipeline *p, struct burst *b, struct pending *pending)
 		n_hits += refs[k] != ONEWAY_NONE;
 	counters_add(p->counters, COUNTER_FLOW_HITS, n_hits);
 	counters_add(p->counters, COUNTER_FLOW_MISSES, n - n_hits);
-	fetch_backends(p, refs, n, ids);
+	fetch_backends(p, refs, n);
 	decide(p, b, pending, refs);
-	for (uint32_t k = 0; k < n; k++)
-		if (likely(b->verdict[pending->at[k]] == PIPELINE_FORWARD))
-			stage_send_oneway(p, b, pending->at[k], pending->hashes[k]);
+	uint32_t generation = nexthop_fib_generation(p->snapshot->fib);
+	for (uint32_t k = 0; k < n; k++) {
+		uint32_t i = pending->at[k];
+		if (likely(b->verdict[i] == PIPELINE_FORWARD) &&
+			unlikely(!send_plain(p, b, i, pending->hashes[k], generation)))
+			stage_send_oneway(p, b, i, pending->hashes[k]);
+	}
 }

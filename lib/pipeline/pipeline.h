@@ -101,7 +101,8 @@ struct pipeline_backend_counters { // by backend_id; [worker writes, control rea
 	// [worker] One-way modes: the way to the backend, found once for each FIB. A flow of a NAT mode has its own.
 	uint32_t fib_generation; // of the FIB that nexthop comes from
 	uint16_t nexthop;
-	uint8_t pad[2];
+	uint8_t ready_mode; // enum snapshot_mode + 1 that this way is known to serve; 0: not looked at
+	uint8_t pad;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct pipeline_backend_counters) == 64, "one line");
 
