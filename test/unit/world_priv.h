@@ -15,8 +15,14 @@
 		}                                                                           \
 	} while (0)
 
-#define WORKERS  2
-#define BACKENDS 6
+#define WORKERS 2
+#ifndef BACKENDS
+#define BACKENDS 6 // of each family, 32 at most
+#endif
+
+#ifndef SNATS
+#define SNATS 2 // source addresses: one of each family, then more of IPv4, 4 at most
+#endif
 
 // How the world's service is built.
 struct world_shape {
@@ -38,7 +44,7 @@ struct world {
 	struct pipeline *workers; // WORKERS of them
 	struct counters *counters;
 	void *memory[WORKERS][4];
-	struct address snat[2];
+	struct address snat[SNATS];
 	uint64_t generation;
 	uint32_t capacity;
 	uint64_t now_ns;
@@ -114,7 +120,7 @@ static inline void world_publish(struct world *w, uint32_t mask)
 	struct snapshot_input input = { .store = w->store,
 		.registry = w->registry,
 		.snat = w->snat,
-		.n_snat = 2,
+		.n_snat = SNATS,
 		.fib = w->fib,
 		.generation = ++w->generation,
 		.wall_ms = w->wall_ms,
@@ -169,8 +175,9 @@ static inline void world_init(
 	memset(w->workers, 0, sizeof(struct pipeline) * WORKERS);
 	w->counters = aligned_alloc(64, sizeof(struct counters) * WORKERS);
 	memset(w->counters, 0, sizeof(struct counters) * WORKERS);
-	w->snat[0] = address_of("192.0.2.1");
-	w->snat[1] = address_of("2001:db8::1");
+	static const char *const snat[] = { "192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.3" };
+	for (uint32_t i = 0; i < SNATS; i++)
+		w->snat[i] = address_of(snat[i]);
 	struct nexthop_table table = { w->entries, 4 };
 	struct mac mac = { { 2, 0, 0, 0, 0, 1 } };
 	nexthop_store(&table, 0, &mac, 0, NEXTHOP_VALID);
@@ -178,11 +185,11 @@ static inline void world_init(
 		{ .nexthop = 0 } };
 	w->fib = nexthop_fib_create(routes, 2, 1);
 	struct snat_config *config = calloc(1, sizeof(*config));
-	config->n_addresses = 2;
+	config->n_addresses = SNATS;
 	config->port_min = port_min;
 	config->port_max = port_max;
 	config->n_workers = WORKERS;
-	for (uint32_t i = 0; i < 2; i++) {
+	for (uint32_t i = 0; i < SNATS; i++) {
 		config->addresses[i] = w->snat[i];
 		REQUIRE((snapshot_registry_slot(w->registry, &w->snat[i], &config->slots[i])) == 0);
 	}
