@@ -240,6 +240,74 @@ static void check_mode(enum service_mode mode)
 	free(f.lane);
 }
 
+// Piece `piece` of datagram `id`: 0 is the first.
+static void add_piece(struct flood *f, uint32_t id, uint32_t piece)
+{
+	uint8_t frame[256];
+	struct lane_frame like = { .src = 0x64400001,
+		.dst = VIP,
+		.src_port = 3000,
+		.dst_port = 53,
+		.protocol = NET_PROTO_UDP };
+	size_t n = lane_frame_build(&like, frame);
+	struct lane *l = f->lane;
+	frame_put16(frame + 18, id);
+	frame_put16(frame + 20, 0x2000 | piece * 2);
+	frame_fix_checksums(frame, 14);
+	l->b.mbufs[l->n] = frame_mbuf_room(frame, n, 64, 0);
+	l->b.in_port[l->n] = 0;
+	l->b.hops[l->n++] = 1;
+}
+
+// Runs what was added; all that is not held leaves.
+static uint32_t run_pieces(struct flood *f)
+{
+	uint32_t n_forwarded = 0, n = f->lane->n;
+	lane_run(f->lane);
+	for (uint32_t k = 0; k < n; k++) {
+		n_forwarded += f->lane->b.verdict[k] == PIPELINE_FORWARD;
+		if (f->lane->b.verdict[k] != PIPELINE_HELD)
+			frame_mbuf_destroy(f->lane->b.mbufs[k]);
+	}
+	return n_forwarded;
+}
+
+// As many as can be are held; then one burst releases them, and holds and releases more.
+static void one_burst_releases_more_than_are_held(void **state)
+{
+	static struct flood f;
+	uint32_t n_forwarded = 0;
+	flood_start(&f, SERVICE_MODE_FULLNAT);
+	struct pipeline *p = &f.w.workers[0];
+	for (uint32_t id = 0; id < 16; id++) {
+		lane_begin(f.lane, &f.w, 0);
+		for (uint32_t piece = 1; piece <= 8; piece++)
+			add_piece(&f, id, piece);
+		assert_int_equal(run_pieces(&f), 0);
+	}
+	assert_int_equal(fragments_n_held(p->fragments), FRAGMENTS_HELD_MAX);
+	lane_begin(f.lane, &f.w, 0);
+	for (uint32_t id = 0; id < 16; id++)
+		add_piece(&f, id, 0);
+	for (uint32_t id = 16; id < 21; id++)
+		for (uint32_t k = 1; k <= 9; k++)
+			add_piece(&f, id, k % 9);
+	n_forwarded += run_pieces(&f);
+	assert_int_equal(n_forwarded, 21);
+	assert_int_equal(p->n_released, 21 * 8);
+	assert_int_equal(p->answer_bucket.per_s, 1000); // lies behind
+	while (p->n_released > 0) {
+		f.lane->b.n = 0;
+		pipeline_take_released(p, &f.lane->b);
+		f.lane->n = f.lane->b.n;
+		n_forwarded += run_pieces(&f);
+	}
+	assert_int_equal(n_forwarded, 21 * 9);
+	world_fini(&f.w);
+	free(f.fragments);
+	free(f.lane);
+}
+
 static void fullnat_bears_floods(void **state)
 {
 	check_mode(SERVICE_MODE_FULLNAT);
@@ -255,6 +323,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fullnat_bears_floods),
 		cmocka_unit_test(ipip_bears_floods),
+		cmocka_unit_test(one_burst_releases_more_than_are_held),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
