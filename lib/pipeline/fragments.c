@@ -51,6 +51,8 @@ static void follow_decision(struct pipeline *p, struct burst *b, uint32_t i, uin
 		stage_punt(b, i, PIPELINE_PUNT_OTHER);
 		return;
 	case WHAT_RESTEER:
+		if (b->hops[i] >= p->n_workers)
+			break; // two that point at each other
 		b->verdict[i] = PIPELINE_RESTEER;
 		b->out_port[i] = (uint8_t)(decision >> 8);
 		return;
