@@ -48,7 +48,7 @@ static void one_step(struct pipeline *p, struct burst *b, uint32_t i)
 		return;
 	case 'V':
 		nexthop_store(&p->nexthops, argument, &fake_mac, 0, NEXTHOP_VALID);
-		// fall through
+		__attribute__((fallthrough));
 	case 'B':
 		b->verdict[i] = PIPELINE_FORWARD;
 		b->nexthop[i] = argument;
