@@ -329,11 +329,12 @@ static inline bool send_plain(
 		return false;
 	struct packet_outer outer = {
 		.macs = { .dst = nexthop_word_mac(word), .src = port->mac },
-		.id = p->tunnel_id++,
+		.id = p->tunnel_id,
 		.entropy = (uint16_t)hash,
 	};
 	if (unlikely(!prepend(p, b, i, backend, &outer)))
 		return false; // said by name there
+	p->tunnel_id++; // one for each packet, whether it found room or not
 	relaxed_add(&block->packets_in, 1);
 	relaxed_add(&block->bytes_in, n_bytes);
 	b->out_port[i] = nexthop_word_port(word);
