@@ -334,7 +334,7 @@ static inline bool send_plain(
 	};
 	if (unlikely(!prepend(p, b, i, backend, &outer)))
 		return false; // said by name there
-	p->tunnel_id++; // one for each packet, whether it found room or not
+	p->tunnel_id++;       // one for each packet, whether it found room or not
 	relaxed_add(&block->packets_in, 1);
 	relaxed_add(&block->bytes_in, n_bytes);
 	b->out_port[i] = nexthop_word_port(word);
