@@ -21,7 +21,7 @@
 #define STATE_FILE_MAX  (256u << 20)
 #define SERVICES_FILE   "services.json"
 #define OVERLAYS_FILE   "overlays.json"
-#define STATE_PROMPT_NS (20 * CLOCK_MS)
+#define STATE_PROMPT_NS (200 * CLOCK_MS)
 
 static void state_path(
 	const struct control *c, const char *name, const char *suffix, char out[PATH_MAX])
