@@ -64,7 +64,7 @@ struct kube_reflector_config {
 	uint64_t seed;      // of every random choice; differs between nodes and between reflectors
 };
 
-enum kube_step {
+enum kube_reflector_step {
 	KUBE_STEP_REQUEST, // send it: GET, `Accept: application/json`; then head, body..., end
 	KUBE_STEP_WAIT,    // nothing to send before until_ns
 	KUBE_STEP_BUSY,    // a request is under way; ask again by until_ns
@@ -131,7 +131,7 @@ void kube_reflector_destroy(struct kube_reflector *r); // NULL is fine
 
 // What to do now. Ask after head, body and end, and when until_ns has come: it is cheap. After KUBE_STEP_REQUEST the request is
 // under way, until end was told or it was abandoned.
-enum kube_step kube_reflector_next(
+enum kube_reflector_step kube_reflector_next(
 	struct kube_reflector *r, uint64_t now_ns, struct kube_request *out);
 // The status line and headers of the answer are there. retry_after_s: -1 = none (whole seconds only). content_type: NULL = none.
 void kube_reflector_head(struct kube_reflector *r, uint64_t now_ns, int http_status,
