@@ -542,6 +542,15 @@ static int check_services(const struct settings *s, struct error *err)
 	return rc;
 }
 
+// What this build cannot do yet is refused, not passed over.
+static int check_sources(const struct settings *s, struct error *err)
+{
+	return s->kubernetes.enabled ? error_add(err, EINVAL, "kubernetes.enabled",
+					       "true: the cluster source is not supported yet; "
+					       "allowed: false")
+				     : 0;
+}
+
 static int check(const char *path)
 {
 	static struct settings settings; // large
@@ -549,7 +558,7 @@ static int check(const char *path)
 	settings_defaults(&settings);
 	int rc = settings_load(path, &settings, &err);
 	if (rc == 0) {
-		int wrong = settings_check_daemon(&settings, &err);
+		int wrong = settings_check_daemon(&settings, &err) | check_sources(&settings, &err);
 		rc = check_services(&settings, &err);
 		rc = wrong ? wrong : rc;
 	}
@@ -597,6 +606,8 @@ static int start(struct daemon *d)
 	int rc = settings_load(d->config_path, &d->settings, &err);
 	if (rc == 0)
 		rc = settings_check_daemon(&d->settings, &err);
+	if (rc == 0)
+		rc = check_sources(&d->settings, &err);
 	if (rc != 0) {
 		log_errors(&d->log, LOG_LEVEL_ERROR, "config", &err);
 		error_fini(&err);

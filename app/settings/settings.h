@@ -4,7 +4,7 @@
 // addresses parsed. One table (settings_table.c) drives the parser, the checks, the sample file, the JSON
 // and the reload diff. Not here: what a value means to the machine (preflight), and opening the files it names.
 //
-// Plain values without pointers: a struct settings is copied by assignment. It is about 40 KiB, so keep it
+// Plain values without pointers: a struct settings is copied by assignment. It is about 150 KiB, so keep it
 // static or on the heap. Any thread, no globals.
 
 #include <jansson.h>
@@ -19,6 +19,9 @@
 #define SETTINGS_SNAT_MAX     256
 #define SETTINGS_LISTEN_MAX   8
 #define SETTINGS_EAL_ARGS_MAX 16
+#define SETTINGS_POOLS_MAX    32
+#define SETTINGS_RANGES_MAX   16         // of a pool
+#define SETTINGS_SPACES_MAX   16         // namespaces that a pool is for
 #define SETTINGS_PATH_MAX     256        // with NUL
 #define SETTINGS_FILE_MAX     (1u << 20) // bytes of a configuration file
 
@@ -99,11 +102,36 @@ struct settings_admin {
 	uint32_t n_listen;
 };
 
+// "192.0.2.0/28", "192.0.2.10-192.0.2.20" or one address.
+struct settings_range {
+	char text[96]; // as written
+	struct address first;
+	struct address last; // same family, not below first
+};
+struct settings_pool {
+	char name[64]; // unique
+	struct settings_range ranges[SETTINGS_RANGES_MAX];
+	uint32_t n_ranges; // at least 1
+	uint32_t priority; // smaller goes first
+	bool auto_assign;  // also for Services that do not name it
+	char namespaces[SETTINGS_SPACES_MAX][64];
+	uint32_t n_namespaces; // 0 = for all
+};
+
 struct settings_kubernetes {
-	bool enabled; // refused for now
-	char kubeconfig[SETTINGS_PATH_MAX];
-	char class[128];
-	uint32_t n_pools; // 0: pools are refused for now
+	bool enabled;
+	char kubeconfig[SETTINGS_PATH_MAX]; // "" = from inside the cluster
+	char class[128];                    // loadBalancerClass
+	bool default_class;                 // Services without a class too
+	char zone[64];                      // "" = zone hints are not heeded
+	char namespace[64];                 // of the Leases
+	char node_name[64];                 // "auto" = the host's name
+	char finalizer[128];                // "" = none
+	uint64_t lease_duration_ns;         // whole seconds
+	uint64_t lease_renew_ns;            // < duration
+	uint64_t lease_retry_ns;            // 1.2 x retry < renew
+	struct settings_pool pools[SETTINGS_POOLS_MAX];
+	uint32_t n_pools;
 };
 
 struct settings_log {

@@ -143,6 +143,105 @@ static void check_listen(struct settings_checker *c, const struct settings *s)
 	}
 }
 
+// ---------------------------------------------------------------- the cluster
+
+static bool ranges_overlap(const struct settings_range *a, const struct settings_range *b)
+{
+	return address_is_v4(&a->first) == address_is_v4(&b->first) &&
+	       address_compare(&a->first, &b->last) <= 0 &&
+	       address_compare(&b->first, &a->last) <= 0;
+}
+
+static bool range_is_refused(const struct settings_checker *c, uint32_t pool, uint32_t range)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "kubernetes.pools[%u].addresses[%u]", pool, range);
+	return is_refused(c, path);
+}
+
+// The first range before (pool, range), in the order of writing, that shares an address with it.
+static bool range_find_overlap(const struct settings_checker *c,
+	const struct settings_kubernetes *k, uint32_t at[2], uint32_t out[2])
+{
+	const struct settings_range *own = &k->pools[at[0]].ranges[at[1]];
+	for (uint32_t i = 0; i <= at[0]; i++) {
+		uint32_t n = i < at[0] ? k->pools[i].n_ranges : at[1];
+		for (uint32_t j = 0; j < n; j++) {
+			if (range_is_refused(c, i, j) ||
+				!ranges_overlap(own, &k->pools[i].ranges[j]))
+				continue;
+			out[0] = i;
+			out[1] = j;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void check_pool_ranges(
+	struct settings_checker *c, const struct settings_kubernetes *k, uint32_t pool)
+{
+	char path[64];
+	for (uint32_t i = 0; i < k->pools[pool].n_ranges; i++) {
+		uint32_t at[2] = { pool, i }, other[2];
+		if (range_is_refused(c, pool, i) || !range_find_overlap(c, k, at, other))
+			continue;
+		snprintf(path, sizeof(path), "kubernetes.pools[%u].addresses[%u]", pool, i);
+		check_fail(c, path,
+			"\"%s\" overlaps \"%s\" of kubernetes.pools[%u].addresses[%u]; allowed: "
+			"each "
+			"address once",
+			k->pools[pool].ranges[i].text, k->pools[other[0]].ranges[other[1]].text,
+			other[0], other[1]);
+	}
+}
+
+static void check_pools(struct settings_checker *c, const struct settings_kubernetes *k)
+{
+	char path[64];
+	for (uint32_t i = 0; i < k->n_pools; i++) {
+		uint32_t first = 0;
+		snprintf(path, sizeof(path), "kubernetes.pools[%u]", i);
+		if (is_refused(c, path))
+			continue;
+		while (first < i && strcmp(k->pools[first].name, k->pools[i].name) != 0)
+			first++;
+		snprintf(path, sizeof(path), "kubernetes.pools[%u].name", i);
+		if (first < i && k->pools[i].name[0])
+			check_fail(c, path,
+				"\"%s\" is the name of kubernetes.pools[%u] too; allowed: unique "
+				"names",
+				k->pools[i].name, first);
+		snprintf(path, sizeof(path), "kubernetes.pools[%u].addresses", i);
+		if (k->pools[i].n_ranges == 0 && !is_refused(c, path))
+			check_fail(c, path, "no address; allowed: 1..%d prefixes or ranges",
+				SETTINGS_RANGES_MAX);
+		check_pool_ranges(c, k, i);
+	}
+}
+
+// duration > renew deadline > 1.2 x retry, as every user of such Leases has it: else two could lead, or nobody for long.
+static void check_lease(struct settings_checker *c, const struct settings_kubernetes *k)
+{
+	char own[32], other[32];
+	bool renew_refused = is_refused(c, "kubernetes.lease_renew_deadline");
+	if (k->lease_renew_ns >= k->lease_duration_ns && !renew_refused &&
+		!is_refused(c, "kubernetes.lease_duration"))
+		check_fail(c, "kubernetes.lease_renew_deadline",
+			"\"%s\" is not shorter than kubernetes.lease_duration; allowed: less than "
+			"\"%s\"",
+			clock_format_duration(k->lease_renew_ns, own, sizeof(own)),
+			clock_format_duration(k->lease_duration_ns, other, sizeof(other)));
+	if (k->lease_retry_ns * 6 / 5 >= k->lease_renew_ns && !renew_refused &&
+		!is_refused(c, "kubernetes.lease_retry"))
+		check_fail(c, "kubernetes.lease_retry",
+			"1.2 times \"%s\" is not shorter than kubernetes.lease_renew_deadline "
+			"\"%s\"; "
+			"allowed: less",
+			clock_format_duration(k->lease_retry_ns, own, sizeof(own)),
+			clock_format_duration(k->lease_renew_ns, other, sizeof(other)));
+}
+
 bool settings_cross_check(
 	const struct settings *settings, const struct schema_lines *lines, struct error *err)
 {
@@ -150,6 +249,8 @@ bool settings_cross_check(
 	check_ports(&c, settings);
 	check_snat(&c, settings);
 	check_listen(&c, settings);
+	check_pools(&c, &settings->kubernetes);
+	check_lease(&c, &settings->kubernetes);
 	const struct settings_health *health = &settings->health;
 	if (health->timeout_ns > health->interval_ns && !is_refused(&c, "health.timeout") &&
 		!is_refused(&c, "health.interval")) {

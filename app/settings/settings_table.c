@@ -232,11 +232,141 @@ static bool check_no_tls(void *record, char *why, size_t len)
 	       refuse(why, len, "nothing today: TLS on admin.listen is not supported yet");
 }
 
-static bool check_kubernetes(void *record, char *why, size_t len)
+// ---------------------------------------------------------------- names and ranges of the cluster
+
+// Lower-case letters and digits, with the marks in between: "sluice-system", with '.' also "node1.example.com".
+static bool lower_name_valid(const char *name, size_t len, const char *marks)
 {
-	return !((const struct settings_kubernetes *)record)->enabled ||
+	for (size_t i = 0; i < len; i++) {
+		bool inside = i > 0 && i + 1 < len;
+		if (!islower((unsigned char)name[i]) && !isdigit((unsigned char)name[i]) &&
+			!(inside && strchr(marks, name[i])))
+			return false;
+	}
+	return len > 0 && len <= 63;
+}
+
+#define LABEL_ALLOWED "1..63 lower-case letters, digits and - , a letter or digit at both ends"
+#define NODE_ALLOWED                                                                      \
+	"1..58 lower-case letters, digits, . and - , a letter or digit at both ends, or " \
+	"\"auto\" for the host's name"
+#define QUALIFIED_ALLOWED                                                                       \
+	"name as \"example.com/lb\": an optional lower-case domain and /, then 1..63 letters, " \
+	"digits, - _ . with a letter or digit at both ends"
+
+static bool qualified_valid(const char *text)
+{
+	const char *slash = strchr(text, '/');
+	const char *name = slash ? slash + 1 : text;
+	size_t len = strlen(name);
+	if (slash && !lower_name_valid(text, (size_t)(slash - text), ".-"))
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		bool inside = i > 0 && i + 1 < len;
+		if (!isalnum((unsigned char)name[i]) && !(inside && strchr("-_.", name[i])))
+			return false;
+	}
+	return len > 0 && len <= 63;
+}
+
+static bool check_kubeconfig(void *record, char *why, size_t len)
+{
+	const char *path = ((const struct settings_kubernetes *)record)->kubeconfig;
+	return path[0] == '\0' || check_path(path, why, len) ||
 	       refuse(why, len,
-		       "false: the cluster source is not supported yet, use services.file");
+		       PATH_ALLOWED
+		       ", or \"\" for the service account of the pod that this runs in");
+}
+
+static bool check_class(void *record, char *why, size_t len)
+{
+	return qualified_valid(((const struct settings_kubernetes *)record)->class) ||
+	       refuse(why, len, QUALIFIED_ALLOWED);
+}
+
+static bool check_finalizer(void *record, char *why, size_t len)
+{
+	const char *text = ((const struct settings_kubernetes *)record)->finalizer;
+	return text[0] == '\0' || (strchr(text, '/') && qualified_valid(text)) ||
+	       refuse(why, len, QUALIFIED_ALLOWED " and with the domain, or \"\" for none");
+}
+
+static bool check_namespace(void *record, char *why, size_t len)
+{
+	const char *text = ((const struct settings_kubernetes *)record)->namespace;
+	return lower_name_valid(text, strlen(text), "-") || refuse(why, len, LABEL_ALLOWED);
+}
+
+static bool check_pool_namespace(void *record, char *why, size_t len)
+{
+	return lower_name_valid(record, strlen(record), "-") || refuse(why, len, LABEL_ALLOWED);
+}
+
+static bool check_pool_name(void *record, char *why, size_t len)
+{
+	const char *text = ((const struct settings_pool *)record)->name;
+	return lower_name_valid(text, strlen(text), ".-") || refuse(why, len, LABEL_ALLOWED);
+}
+
+// Leases are named node-<name>, so five characters of a label are taken.
+static bool check_node_name(void *record, char *why, size_t len)
+{
+	const char *text = ((const struct settings_kubernetes *)record)->node_name;
+	size_t n = strlen(text);
+	return (n <= 58 && lower_name_valid(text, n, ".-")) || refuse(why, len, NODE_ALLOWED);
+}
+
+static bool check_zone(void *record, char *why, size_t len)
+{
+	const char *text = ((const struct settings_kubernetes *)record)->zone;
+	return text[0] == '\0' || (!strchr(text, '/') && qualified_valid(text)) ||
+	       refuse(why, len,
+		       "value of topology.kubernetes.io/zone: 1..63 letters, digits, - _ . with a "
+		       "letter or digit at both ends, or \"\" for none");
+}
+
+#define RANGE_ALLOWED                                                                        \
+	"prefix \"192.0.2.0/28\" without host bits, range \"192.0.2.10-192.0.2.20\" of one " \
+	"family, lower end first, or one address; unicast addresses that can be routed to"
+
+static bool range_parse(const char *text, struct settings_range *range)
+{
+	char first[ADDRESS_TEXT_LEN];
+	struct prefix prefix;
+	const char *dash = strchr(text, '-');
+	if (strchr(text, '/')) {
+		if (prefix_parse(text, &prefix))
+			return false;
+		uint32_t n_bits = prefix.len + (address_is_v4(&prefix.address) ? 96u : 0u);
+		range->first = range->last = prefix.address;
+		for (uint32_t i = n_bits; i < 128; i++)
+			range->last.bytes[i / 8] |= (uint8_t)(0x80 >> i % 8);
+		return true;
+	}
+	if (dash == NULL) {
+		if (address_parse(text, &range->first))
+			return false;
+		range->last = range->first;
+		return true;
+	}
+	if ((size_t)(dash - text) >= sizeof(first))
+		return false;
+	snprintf(first, sizeof(first), "%.*s", (int)(dash - text), text);
+	return address_parse(first, &range->first) == 0 &&
+	       address_parse(dash + 1, &range->last) == 0;
+}
+
+static bool check_pool_range(void *record, char *why, size_t len)
+{
+	struct settings_range *range = record;
+	memset(&range->first, 0, sizeof(range->first));
+	memset(&range->last, 0, sizeof(range->last));
+	return (range_parse(range->text, range) &&
+		       address_is_v4(&range->first) == address_is_v4(&range->last) &&
+		       address_compare(&range->first, &range->last) <= 0 &&
+		       !address_is_unroutable(&range->first) &&
+		       !address_is_unroutable(&range->last)) ||
+	       refuse(why, len, RANGE_ALLOWED);
 }
 
 // ---------------------------------------------------------------- the rows
@@ -561,8 +691,57 @@ static const struct schema_field admin_fields[] = {
 	TABLE_END,
 };
 
+static const struct schema_field pool_range_fields[] = {
+	{ .name = "", TEXT_IN(settings_range, text), .min = 1, .check = check_pool_range },
+	TABLE_END,
+};
+
+static const struct schema_field pool_namespace_fields[] = {
+	{ .name = "",
+		.type = SCHEMA_TEXT,
+		.size = 64,
+		.min = 1,
+		.max = 63,
+		.check = check_pool_namespace },
+	TABLE_END,
+};
+
 static const struct schema_field pool_fields[] = {
-	{ .name = "", .type = SCHEMA_TEXT, .size = 1 },
+	{ .name = "name",
+		TEXT_IN(settings_pool, name),
+		.min = 1,
+		.required = true,
+		.default_text = "public",
+		.check = check_pool_name,
+		.help = "Name that Services ask for by the annotation address-pool; unique." },
+	{ .name = "addresses",
+		.type = SCHEMA_LIST,
+		IN(settings_pool, ranges),
+		.size = sizeof(struct settings_range),
+		.n_offset = offsetof(struct settings_pool, n_ranges),
+		.max = SETTINGS_RANGES_MAX,
+		.fields = pool_range_fields,
+		.help = "Prefixes and ranges, as [ \"192.0.2.0/28\", "
+			"\"2001:db8::10-2001:db8::ff\" ]; no address in two pools." },
+	{ .name = "priority",
+		.type = SCHEMA_U32,
+		IN(settings_pool, priority),
+		.max = 1000000,
+		.default_text = "0",
+		.help = "The pool with the smaller number is used up first; 0: after all others." },
+	{ .name = "auto_assign",
+		.type = SCHEMA_BOOL,
+		IN(settings_pool, auto_assign),
+		.default_text = "true",
+		.help = "Whether Services that name no pool get addresses of this one." },
+	{ .name = "namespaces",
+		.type = SCHEMA_LIST,
+		IN(settings_pool, namespaces),
+		.size = 64,
+		.n_offset = offsetof(struct settings_pool, n_namespaces),
+		.max = SETTINGS_SPACES_MAX,
+		.fields = pool_namespace_fields,
+		.help = "Only Services of these namespaces; empty: of all." },
 	TABLE_END,
 };
 
@@ -571,24 +750,84 @@ static const struct schema_field kubernetes_fields[] = {
 		.type = SCHEMA_BOOL,
 		IN(settings_kubernetes, enabled),
 		.default_text = "false",
-		.check = check_kubernetes,
-		.help = "Follow Services and EndpointSlices of a cluster. Not supported yet." },
+		.help = "Follow Services and EndpointSlices of a cluster." },
 	{ .name = "kubeconfig",
 		TEXT_IN(settings_kubernetes, kubeconfig),
 		.default_text = "",
-		.help = "How to reach the cluster; empty: from inside." },
+		.allowed = PATH_ALLOWED
+		", or \"\" for the service account of the pod that this runs in",
+		.check = check_kubeconfig,
+		.help = "How to reach the cluster, YAML or JSON; empty: from inside." },
 	{ .name = "class",
 		TEXT_IN(settings_kubernetes, class),
 		.min = 1,
 		.default_text = "sluice-lb.github.io/sluice",
+		.check = check_class,
 		.help = "loadBalancerClass of the Services to serve." },
+	{ .name = "default_class",
+		.type = SCHEMA_BOOL,
+		IN(settings_kubernetes, default_class),
+		.default_text = "false",
+		.help = "Serve also Services that name no class: true where sluice is the "
+			"cluster's default load balancer." },
+	{ .name = "zone",
+		TEXT_IN(settings_kubernetes, zone),
+		.default_text = "",
+		.check = check_zone,
+		.help = "Zone of this machine. Endpoints with hints for it are preferred; empty: "
+			"hints are not heeded." },
+	{ .name = "namespace",
+		TEXT_IN(settings_kubernetes, namespace),
+		.min = 1,
+		.default_text = "sluice-system",
+		.check = check_namespace,
+		.help = "Namespace of the Leases." },
+	{ .name = "node_name",
+		TEXT_IN(settings_kubernetes, node_name),
+		.min = 1,
+		.default_text = "auto",
+		.allowed = NODE_ALLOWED,
+		.check = check_node_name,
+		.help = "Name of this machine among those that run sluice; unique." },
+	{ .name = "finalizer",
+		TEXT_IN(settings_kubernetes, finalizer),
+		.default_text = "sluice-lb.github.io/vip",
+		.check = check_finalizer,
+		.help = "Finalizer that keeps a Service until its addresses are released; empty: "
+			"none." },
+	{ .name = "lease_duration",
+		.type = SCHEMA_DURATION,
+		IN(settings_kubernetes, lease_duration_ns),
+		.min = CLOCK_S,
+		.max = 3600 * CLOCK_S,
+		.step = CLOCK_S,
+		.default_text = "15s",
+		.help = "A leader that was not heard of for so long has lost its place, whole "
+			"seconds." },
+	{ .name = "lease_renew_deadline",
+		.type = SCHEMA_DURATION,
+		IN(settings_kubernetes, lease_renew_ns),
+		.min = 100 * CLOCK_MS,
+		.max = 3600 * CLOCK_S,
+		.default_text = "10s",
+		.help = "A leader that could not renew for so long stops by itself; less than "
+			"lease_duration." },
+	{ .name = "lease_retry",
+		.type = SCHEMA_DURATION,
+		IN(settings_kubernetes, lease_retry_ns),
+		.min = 50 * CLOCK_MS,
+		.max = 3600 * CLOCK_S,
+		.default_text = "2s",
+		.help = "Time between two tries; 1.2 times it is less than lease_renew_deadline." },
 	{ .name = "pools",
 		.type = SCHEMA_LIST,
-		IN(settings_kubernetes, n_pools),
+		IN(settings_kubernetes, pools),
+		.size = sizeof(struct settings_pool),
 		.n_offset = offsetof(struct settings_kubernetes, n_pools),
+		.max = SETTINGS_POOLS_MAX,
 		.fields = pool_fields,
-		.allowed = "empty list ( ): address pools are not supported yet",
-		.help = "Address pools. Not supported yet." },
+		.help = "Addresses for Services, beside those of the cluster's AddressPool "
+			"objects. Keys of an entry:" },
 	TABLE_END,
 };
 

@@ -75,6 +75,15 @@ static void test_defaults(void **state)
 	assert_int_equal(s->admin.n_listen, 0);
 	assert_false(s->kubernetes.enabled);
 	assert_string_equal(s->kubernetes.class, "sluice-lb.github.io/sluice");
+	assert_string_equal(s->kubernetes.kubeconfig, "");
+	assert_string_equal(s->kubernetes.zone, "");
+	assert_string_equal(s->kubernetes.namespace, "sluice-system");
+	assert_string_equal(s->kubernetes.node_name, "auto");
+	assert_string_equal(s->kubernetes.finalizer, "sluice-lb.github.io/vip");
+	assert_true(s->kubernetes.lease_duration_ns == 15 * CLOCK_S);
+	assert_true(s->kubernetes.lease_renew_ns == 10 * CLOCK_S);
+	assert_true(s->kubernetes.lease_retry_ns == 2 * CLOCK_S);
+	assert_int_equal(s->kubernetes.n_pools, 0);
 	assert_int_equal(s->punt_rate, 10000);
 	assert_int_equal(s->log.level, LOG_LEVEL_INFO);
 	assert_int_equal(s->log.format, LOG_TEXT);
@@ -130,6 +139,53 @@ static void test_good(void **state)
 	free(text);
 }
 
+static void assert_range(const struct settings_range *range, const char *first, const char *last)
+{
+	char buf[ADDRESS_TEXT_LEN];
+	assert_string_equal(address_format(&range->first, buf), first);
+	assert_string_equal(address_format(&range->last, buf), last);
+}
+
+static void test_kubernetes(void **state)
+{
+	char *text = edits_read(GOOD);
+	struct settings *s = load_good(text);
+	const struct settings_kubernetes *k = &s->kubernetes;
+	const struct settings_pool *gold = &k->pools[0], *rest = &k->pools[1];
+	assert_true(k->enabled && k->default_class);
+	assert_string_equal(k->kubeconfig, "/root/.kube/config");
+	assert_string_equal(k->class, "example.com/lb");
+	assert_string_equal(k->zone, "zone-a");
+	assert_string_equal(k->namespace, "edge");
+	assert_string_equal(k->node_name, "edge1.example.com");
+	assert_string_equal(k->finalizer, "example.com/vip");
+	assert_true(k->lease_duration_ns == 30 * CLOCK_S && k->lease_renew_ns == 20 * CLOCK_S &&
+		    k->lease_retry_ns == 3 * CLOCK_S);
+	assert_int_equal(k->n_pools, 2);
+	assert_string_equal(gold->name, "gold");
+	assert_int_equal(gold->n_ranges, 2);
+	assert_range(&gold->ranges[0], "203.0.113.0", "203.0.113.15");
+	assert_range(&gold->ranges[1], "2001:db8:1::10", "2001:db8:1::1f");
+	assert_int_equal(gold->priority, 5);
+	assert_false(gold->auto_assign);
+	assert_int_equal(gold->n_namespaces, 2);
+	assert_string_equal(gold->namespaces[1], "stage");
+	assert_int_equal(rest->priority, 0);
+	assert_true(rest->auto_assign);
+	assert_int_equal(rest->n_namespaces, 0);
+	assert_range(&rest->ranges[0], "203.0.113.16", "203.0.113.20");
+	assert_range(&rest->ranges[1], "203.0.113.30", "203.0.113.30");
+	free(s);
+	s = load_good("kubernetes = { pools = ( { name = \"a\"; addresses = [ \"2001:db8::/64\", "
+		      "\"192.0.2.7/32\" ]; } ); lease_duration = \"1s\"; lease_renew_deadline = "
+		      "\"700ms\"; lease_retry = \"200ms\"; finalizer = \"\"; };");
+	assert_range(
+		&s->kubernetes.pools[0].ranges[0], "2001:db8::", "2001:db8::ffff:ffff:ffff:ffff");
+	assert_range(&s->kubernetes.pools[0].ranges[1], "192.0.2.7", "192.0.2.7");
+	free(s);
+	free(text);
+}
+
 static void test_sample(void **state)
 {
 	char *sample = print(print_sample, NULL);
@@ -181,7 +237,7 @@ static void test_json(void **state)
 	assert_string_equal(
 		json_string_value(json_object_get(json_object_get(json, "memory"), "size")),
 		"512M");
-	assert_true(json_is_false(json_object_get(json_object_get(json, "kubernetes"), "enabled")));
+	assert_true(json_is_true(json_object_get(json_object_get(json, "kubernetes"), "enabled")));
 	assert_int_equal(
 		json_array_size(json_object_get(json_object_get(json, "snat"), "addresses")), 3);
 	json_decref(json);
@@ -214,8 +270,10 @@ static void test_diff(void **state)
 		"services.file /etc/sluice/services.json>/tmp/services.json live\n",
 		"services.idle_timeout_tcp 15m>1h live\n", "health.timeout 500ms>1s500ms live\n",
 		"health.fall 2>4 live\n", "punt.rate 10000>500 restart\n",
-		"log.level info>debug live\n", "log.format text>json live\n",
-		"state_dir /var/lib/sluice>/tmp/state restart\n" };
+		"kubernetes.enabled false>true restart\n",
+		"kubernetes.pools 0 entries>2 entries restart\n",
+		"kubernetes.lease_retry 2s>3s restart\n", "log.level info>debug live\n",
+		"log.format text>json live\n", "state_dir /var/lib/sluice>/tmp/state restart\n" };
 	char *text = edits_read(GOOD);
 	struct settings *s = load_good(text);
 	struct settings *defaults = load_good("");
@@ -253,8 +311,8 @@ static const struct edit edits[] = {
 	{ "\"debug\"", "\"debug", "", "opened by \" and not closed; allowed: a closing", NULL },
 	{ "// Every key", "/* Every key", "", "opened by /* and never closed", NULL },
 	{ "rate = 500;", "rate = 500;\x01", "", "control character 0x01; allowed: text", NULL },
-	{ "pools = ();", "pools = ((((((((((((((((()))))))))))))))));", "", "nested deeper than 16",
-		NULL },
+	{ "namespaces = [ \"prod\", \"stage\" ];", "pools = ((((((((((((((((()))))))))))))))));",
+		"", "nested deeper than 16", NULL },
 	{ "mtu = 9000;", "mtu = 9000;;;}", "", "syntax error", NULL },
 	{ "\nstate_dir = \"/tmp/state\";", "} state_dir = \"/tmp/state\";", "",
 		"syntax error at \"}\"; allowed: a key", NULL },
@@ -304,9 +362,9 @@ static const struct edit edits[] = {
 		"adaptive must be written in quotes; allowed: \"poll\"", NULL },
 	{ "hugepages = \"off\"", "hugepages = false", "memory.hugepages",
 		"false: allowed: \"auto\", \"on\", \"off\"", NULL },
-	{ "enabled = false", "enabled = \"false\"", "kubernetes.enabled",
+	{ "enabled = true", "enabled = \"false\"", "kubernetes.enabled",
 		"\"false\" in quotes: allowed: true or false", NULL },
-	{ "enabled = false", "enabled = 0", "kubernetes.enabled", "0: allowed: true or false",
+	{ "enabled = true", "enabled = 0", "kubernetes.enabled", "0: allowed: true or false",
 		NULL },
 	{ "queues = 2;", "queues = auto;", "ports[0].queues",
 		"auto must be written in quotes; allowed: number 1..64, or \"auto\"", NULL },
@@ -460,12 +518,78 @@ static const struct edit edits[] = {
 		"TLS on admin.listen is not supported yet", NULL },
 	{ "port = 9440;", "port = 9440; client_ca = \"/a.pem\";", "admin.listen[0].client_ca",
 		"TLS on admin.listen is not supported yet", NULL },
-	{ "enabled = false", "enabled = true", "kubernetes.enabled",
-		"\"true\": allowed: false: the cluster source is not supported yet", NULL },
-	{ "pools = ();", "pools = ( \"gold\" );", "kubernetes.pools",
-		"1 entries: allowed: empty list ( )", NULL },
+	// the cluster
+	{ "\"/root/.kube/config\"", "\".kube/config\"", "kubernetes.kubeconfig",
+		"\".kube/config\": allowed: absolute path, or \"\" for the service account", NULL },
 	{ "class = \"example.com/lb\"", "class = \"\"", "kubernetes.class",
 		"allowed: text of 1..127", NULL },
+	{ "class = \"example.com/lb\"", "class = \"Example.com/lb\"", "kubernetes.class",
+		"allowed: name as \"example.com/lb\"", NULL },
+	{ "class = \"example.com/lb\"", "class = \"example.com/a/b\"", "kubernetes.class",
+		"allowed: name as \"example.com/lb\"", NULL },
+	{ "class = \"example.com/lb\"", "class = \"example.com/-b\"", "kubernetes.class",
+		"allowed: name as \"example.com/lb\"", NULL },
+	{ "default_class = true", "default_class = 1", "kubernetes.default_class",
+		"1: allowed: true or false", NULL },
+	{ "\"zone-a\"", "\"a/zone\"", "kubernetes.zone",
+		"allowed: value of topology.kubernetes.io/zone", NULL },
+	{ "\"edge\"", "\"Edge\"", "kubernetes.namespace", "allowed: 1..63 lower-case letters",
+		NULL },
+	{ "\"edge\"", "\"edge.x\"", "kubernetes.namespace", "allowed: 1..63 lower-case letters",
+		NULL },
+	{ "\"edge1.example.com\"", "\"edge1.\"", "kubernetes.node_name",
+		"allowed: 1..58 lower-case letters", NULL },
+	{ "\"edge1.example.com\"",
+		"\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"",
+		"kubernetes.node_name", "allowed: 1..58 lower-case letters", NULL },
+	{ "\"example.com/vip\"", "\"vip\"", "kubernetes.finalizer",
+		"and with the domain, or \"\" for none", NULL },
+	{ "lease_duration = \"30s\"", "lease_duration = \"30500ms\"", "kubernetes.lease_duration",
+		"allowed: time \"1s\"..\"1h\"", NULL },
+	{ "lease_renew_deadline = \"20s\"", "lease_renew_deadline = \"30s\"",
+		"kubernetes.lease_renew_deadline",
+		"\"30s\" is not shorter than kubernetes.lease_duration; allowed: less than \"30s\"",
+		NULL },
+	{ "lease_retry = \"3s\"", "lease_retry = \"17s\"", "kubernetes.lease_retry",
+		"1.2 times \"17s\" is not shorter than kubernetes.lease_renew_deadline \"20s\"",
+		NULL },
+	{ "lease_retry = \"3s\"", "lease_retry = 3", "kubernetes.lease_retry", "in quotes", NULL },
+	{ "name = \"gold\";", "", "kubernetes.pools[0].name", "key is missing",
+		"{\n\t\t\t\n\t\t\taddresses" },
+	{ "\"gold\"", "\"Gold\"", "kubernetes.pools[0].name", "allowed: 1..63 lower-case letters",
+		NULL },
+	{ "\"rest\"", "\"gold\"", "kubernetes.pools[1].name",
+		"is the name of kubernetes.pools[0] too; allowed: unique names",
+		"\"gold\";\n\t\t\taddresses = [ \"203.0.113.16-" },
+	{ "\"203.0.113.16-203.0.113.20\", \"203.0.113.30\"", "", "kubernetes.pools[1].addresses",
+		"no address; allowed: 1..16 prefixes or ranges", "addresses = [  ]" },
+	{ "\"203.0.113.30\"", "\"203.0.113.20/30\"", "kubernetes.pools[1].addresses[1]",
+		"overlaps \"203.0.113.16-203.0.113.20\" of kubernetes.pools[1].addresses[0]; "
+		"allowed: "
+		"each address once",
+		NULL },
+	{ "\"203.0.113.30\"", "\"203.0.113.15\"", "kubernetes.pools[1].addresses[1]",
+		"overlaps \"203.0.113.0/28\" of kubernetes.pools[0].addresses[0]", NULL },
+	{ "\"203.0.113.30\"", "\"203.0.113.30/24\"", "kubernetes.pools[1].addresses[1]",
+		"allowed: prefix \"192.0.2.0/28\" without host bits", NULL },
+	{ "\"203.0.113.30\"", "\"203.0.113.30-203.0.113.29\"", "kubernetes.pools[1].addresses[1]",
+		"lower end first", NULL },
+	{ "\"203.0.113.30\"", "\"203.0.113.30-2001:db8::1\"", "kubernetes.pools[1].addresses[1]",
+		"of one family", NULL },
+	{ "\"203.0.113.30\"", "\"169.254.0.0/24\"", "kubernetes.pools[1].addresses[1]",
+		"unicast addresses that can be routed to", NULL },
+	{ "\"203.0.113.30\"", "\"224.0.0.1-224.0.0.9\"", "kubernetes.pools[1].addresses[1]",
+		"unicast addresses that can be routed to", NULL },
+	{ "\"203.0.113.30\"", "\"web.example.com\"", "kubernetes.pools[1].addresses[1]",
+		"allowed: prefix", NULL },
+	{ "\"203.0.113.30\"", "\"\"", "kubernetes.pools[1].addresses[1]", "allowed: text of 1..95",
+		NULL },
+	{ "priority = 5", "priority = 1000001", "kubernetes.pools[0].priority",
+		"allowed: number 0..1000000", NULL },
+	{ "auto_assign = false", "autoAssign = false", "kubernetes.pools[0].autoAssign",
+		"unknown key, did you mean \"auto_assign\"?", NULL },
+	{ "\"prod\"", "\"Prod\"", "kubernetes.pools[0].namespaces[0]",
+		"allowed: 1..63 lower-case letters", NULL },
 	{ "eal_args = [ \"--iova-mode=va\"", "eal_args = [ \"-a x\"", "memory.eal_args[0]",
 		"allowed: one word of the EAL's", NULL },
 	{ "eal_args = [ ",
@@ -516,8 +640,7 @@ static void test_all_at_once(void **state)
 			"\"192.0.2.1\",\n\t\t\"2001" },
 		{ "interval = \"2s\"", "interval = 2s", "health.interval", "quotes", NULL },
 		{ "rise = 3;", "rise = 0;", "health.rise", "\"0\"", NULL },
-		{ "enabled = false", "enabled = true", "kubernetes.enabled", "not supported yet",
-			NULL },
+		{ "\"edge\"", "\"Edge\"", "kubernetes.namespace", "lower-case", NULL },
 	};
 	struct error err = { 0 };
 	char *text = edits_read(GOOD);
@@ -550,6 +673,12 @@ static void test_no_false_findings(void **state)
 		{ "health = { interval = \"x\"; timeout = \"30s\"; };", 1 },
 		{ "health = { interval = \"300ms\"; timeout = \"x\"; };", 1 },
 		{ "health = { timeout = \"2h\"; };", 1 },
+		{ "kubernetes = { pools = ( 5, \"a\" ); };", 2 },
+		{ "kubernetes = { pools = ( { name = \"a\"; addresses = [ \"x\", \"y\" ]; } ); };",
+			2 },
+		{ "kubernetes = { pools = ( { name = \"a\"; addresses = 5; } ); };", 1 },
+		{ "kubernetes = { lease_duration = \"5s\"; };", 1 },
+		{ "kubernetes = { lease_renew_deadline = \"x\"; lease_retry = \"1h\"; };", 1 },
 		{ "health = { interval = \"300ms\"; };", 1 }, // the default timeout is longer
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -641,6 +770,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_good),
+		cmocka_unit_test(test_kubernetes),
 		cmocka_unit_test(test_sample),
 		cmocka_unit_test(test_print_loads),
 		cmocka_unit_test(test_json),
