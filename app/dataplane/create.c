@@ -17,72 +17,10 @@ struct rte_ring *seam_create(struct device *device, uint32_t size, uint32_t item
 	return ring;
 }
 
-static int refuse_memory(const char *what, size_t bytes, uint32_t idx, struct error *err)
+int refuse_memory(const char *what, size_t bytes, uint32_t idx, struct error *err)
 {
 	return error_add(err, ENOMEM, "memory.size", "no room for the %s of worker %u (%zu bytes)",
 		what, idx, bytes);
-}
-
-// The flow table's file. Files of other shapes are read later (inherit.c); where they leave no room for this one, their flows
-// are given up.
-static void *map_flows(
-	struct worker *w, const struct dataplane_config *config, bool *out_kept, struct error *err)
-{
-	char path[INHERIT_PATH_MAX];
-	size_t size = flow_table_size(config->flow_capacity);
-	inherit_set_aside(config->flow_dir, w->idx, w->dp->n_workers, config->flow_capacity);
-	inherit_path(path, config->flow_dir, w->idx, w->dp->n_workers, "");
-	w->flow_mem_size = size;
-	void *mem = device_map(path, &w->flow_mem_size, w->numa, out_kept, NULL);
-	if (mem != NULL)
-		return mem;
-	log_write(w->dp->log, LOG_LEVEL_WARN, "flows-not-adopted",
-		"no room for %s beside the files of other tables: these are removed", path);
-	inherit_remove_files(config->flow_dir, w->dp->n_workers);
-	w->flow_mem_size = size;
-	return device_map(path, &w->flow_mem_size, w->numa, out_kept, err);
-}
-
-static int make_flows(struct worker *w, const struct dataplane_config *config, struct error *err)
-{
-	size_t size = flow_table_size(config->flow_capacity);
-	void *mem;
-	bool kept = false;
-	if (config->flow_dir[0]) {
-		w->flow_mem = map_flows(w, config, &kept, err);
-		if (w->flow_mem == NULL)
-			return -ENOMEM;
-		mem = w->flow_mem;
-	} else {
-		mem = device_alloc(w->dp->device, size, w->numa);
-		if (mem == NULL)
-			return refuse_memory("flow table", size, w->idx, err);
-	}
-	struct flow_table *table = &w->pipeline.flows;
-	if (kept && flow_table_adopt(table, mem, size, NULL) == 0 &&
-		table->capacity == config->flow_capacity &&
-		memcmp(&table->key, &config->flow_key, sizeof(table->key)) == 0)
-		return 0;
-	*table = (struct flow_table){ 0 };
-	if (flow_table_init(table, mem, size, config->flow_capacity, &config->flow_key) == 0)
-		return 0;
-	table->header = mem; // so that it is freed
-	return error_add(err, EINVAL, "flows.capacity", "%u is not in 1..%u", config->flow_capacity,
-		FLOW_CAPACITY_MAX);
-}
-
-// Flows of one-way modes: a table as large, for each family.
-static int make_oneway(struct worker *w, const struct dataplane_config *config, struct error *err)
-{
-	struct oneway_capacity capacity = { config->flow_capacity, config->flow_capacity };
-	size_t size = oneway_size(capacity);
-	w->oneway_mem = device_alloc(w->dp->device, size, w->numa);
-	if (w->oneway_mem == NULL)
-		return refuse_memory("one-way flow table", size, w->idx, err);
-	int rc = oneway_init(&w->pipeline.oneway, w->oneway_mem, size, capacity, &config->flow_key);
-	return rc == 0 ? 0
-		       : error_add(err, -rc, "flows.capacity", "%u is not in 1..%u",
-				 config->flow_capacity, ONEWAY_CAPACITY_MAX);
 }
 
 static int make_fragments(
@@ -134,9 +72,7 @@ static int make_pipeline(struct worker *w, const struct dataplane_config *config
 	p->backend_counters = device_alloc(w->dp->device, bytes, w->numa);
 	if (p->backend_counters == NULL)
 		return refuse_memory("backend counters", bytes, w->idx, err);
-	int rc = make_flows(w, config, err);
-	if (rc == 0)
-		rc = make_oneway(w, config, err);
+	int rc = tables_make(w, config, err);
 	if (rc == 0)
 		rc = make_fragments(w, config, err);
 	return rc ? rc : make_snat(w, config, err);
@@ -236,13 +172,7 @@ void worker_destroy(struct worker *w)
 {
 	if (w == NULL)
 		return;
-	if (w->flow_mem && w->pipeline.flows.header)
-		flow_table_close(&w->pipeline.flows);
-	if (w->flow_mem)
-		device_unmap(w->flow_mem, w->flow_mem_size);
-	else
-		device_free(w->pipeline.flows.header);
-	device_free(w->oneway_mem);
+	tables_end(w);
 	device_free(w->fragments_mem);
 	device_free(w->pipeline.snat);
 	device_free(w->pipeline.backend_counters);

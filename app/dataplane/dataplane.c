@@ -69,6 +69,8 @@ static int inherit_all(
 		in.heirs[i] = &dp->workers[i]->pipeline;
 	for (uint32_t i = 0; i < dp->n_workers; i++)
 		inherit_in_place(&in, in.heirs[i]);
+	for (uint32_t i = 0; i < dp->n_workers; i++)
+		inherit_oneway_in_place(&in, in.heirs[i]);
 	if (config->flow_dir[0])
 		inherit_files(&in, config->flow_dir);
 	if (in.n_kept + in.n_lost > 0)

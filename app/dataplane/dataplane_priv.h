@@ -124,6 +124,13 @@ struct worker_face { // [worker writes, others read relaxed]
 	uint32_t is_done; // the thread has left its loop
 } __attribute__((aligned(64)));
 
+struct placed { // memory of a table
+	void *mem;
+	size_t size;
+	bool is_mapped; // a file; else from the device
+	bool is_kept;   // ... with what was in it
+};
+
 struct worker {
 	// [worker] what each turn touches
 	struct dataplane *dp;
@@ -176,10 +183,9 @@ struct worker {
 	uint16_t lcore;
 	uint16_t cpu;
 	int numa;
-	void *flow_mem;
-	void *oneway_mem;
-	void *fragments_mem; // mapped file, or NULL: from the device
-	size_t flow_mem_size;
+	struct placed flows_at;
+	struct placed oneway_at;
+	void *fragments_mem;
 	uint32_t n_asked; // letters out: in the mailbox, at work, or in replies
 	bool launched;
 } __attribute__((aligned(64)));
@@ -290,18 +296,25 @@ struct inheritance {
 	uint64_t n_kept;
 	uint64_t n_lost;
 };
+enum inherit_kind { INHERIT_FLOWS, INHERIT_ONEWAY, INHERIT_KINDS };
 #define INHERIT_PATH_MAX 320
-// File of a worker's flows; `more` is what comes behind its name.
-void inherit_path(
-	char out[INHERIT_PATH_MAX], const char *dir, uint32_t idx, uint32_t of, const char *more);
+// File of a worker's table; `more` is what comes behind its name.
+void inherit_path(char out[INHERIT_PATH_MAX], const char *dir, enum inherit_kind kind, uint32_t idx,
+	uint32_t of, const char *more);
 // A table of another capacity makes room for that of this process, and is read later. True: there was one.
-bool inherit_set_aside(const char *dir, uint32_t idx, uint32_t of, uint32_t capacity);
+bool inherit_set_aside(
+	const char *dir, enum inherit_kind kind, uint32_t idx, uint32_t of, uint32_t capacity);
 // Takes the source ports of the flows that p's table has from before.
 void inherit_in_place(struct inheritance *in, struct pipeline *p);
+// Counts the entries that p's one-way table has from before.
+void inherit_oneway_in_place(struct inheritance *in, struct pipeline *p);
 // Copies those flows of a table to their owners that are confirmed and open, or the others. 0, or -EINVAL with the cause in
 // err: nothing can be read.
 int inherit_copies(
 	struct inheritance *in, const void *mem, size_t size, bool confirmed, struct error *err);
+// Copies the entries of a one-way table to the workers that their clients name, where there is room. The memory is changed:
+// a private mapping. Result as above.
+int inherit_oneway_copies(struct inheritance *in, void *mem, size_t size, struct error *err);
 // The same for every file in dir that is of another number of workers, or set aside; then removes it.
 void inherit_files(struct inheritance *in, const char *dir);
 void inherit_remove_files(const char *dir, uint32_t n_workers);
@@ -310,7 +323,13 @@ size_t inherit_directory_size(const struct inheritance *in);
 const struct flow_directory *inherit_directory(
 	const struct inheritance *in, void *mem, size_t size);
 
+// ---------------------------------------------------------------- tables.c [control]
+// Lays out, or adopts, what outlives the process. Ended by tables_end also when it failed half way.
+int tables_make(struct worker *w, const struct dataplane_config *config, struct error *err);
+void tables_end(struct worker *w);
+
 // ---------------------------------------------------------------- create.c [control]
+int refuse_memory(const char *what, size_t bytes, uint32_t idx, struct error *err);
 struct rte_ring *seam_create(struct device *device, uint32_t size, uint32_t item_bytes, int numa);
 int worker_create(struct dataplane *dp, const struct dataplane_config *config, uint32_t idx,
 	struct error *err);

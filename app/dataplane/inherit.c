@@ -6,6 +6,8 @@
 //   anything else                             flows are read out of every file that is there and copied, one by one, to the
 //                                             worker that owns their source port now; then the file goes
 //
+// Entries of one-way modes have no source port: their client names the worker (inherit_oneway.c).
+//
 // A flow ends here when it cannot go on: its source address or port is not ours any more, its worker has no room, or
 // another flow has one of its keys (both were of one client and lived at different workers) and has more right to it: is
 // confirmed, or was used last.
@@ -154,13 +156,14 @@ int inherit_copies(
 
 // ---------------------------------------------------------------- files
 
-void inherit_path(
-	char out[INHERIT_PATH_MAX], const char *dir, uint32_t idx, uint32_t of, const char *more)
+void inherit_path(char out[INHERIT_PATH_MAX], const char *dir, enum inherit_kind kind, uint32_t idx,
+	uint32_t of, const char *more)
 {
-	snprintf(out, INHERIT_PATH_MAX, "%s/flows.%u-of-%u%s", dir, idx, of, more);
+	const char *name = kind == INHERIT_FLOWS ? "flows" : "oneway";
+	snprintf(out, INHERIT_PATH_MAX, "%s/%s.%u-of-%u%s", dir, name, idx, of, more);
 }
 
-// Reads a file where it lies. NULL: there is none, or it is no regular file.
+// Reads a file where it lies; what is written to the memory never reaches it. NULL: there is none, or it is no regular file.
 static void *map_to_read(const char *path, size_t *out_size)
 {
 	struct stat status;
@@ -169,7 +172,8 @@ static void *map_to_read(const char *path, size_t *out_size)
 	if (fd < 0)
 		return NULL;
 	if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0)
-		mem = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, fd, 0);
+		mem = mmap(
+			NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	close(fd);
 	if (mem == MAP_FAILED)
 		return NULL;
@@ -177,21 +181,42 @@ static void *map_to_read(const char *path, size_t *out_size)
 	return mem;
 }
 
-bool inherit_set_aside(const char *dir, uint32_t idx, uint32_t of, uint32_t capacity)
+static bool capacity_differs(
+	enum inherit_kind kind, const void *mem, size_t size, uint32_t capacity)
+{
+	struct flow_leftover left;
+	struct oneway_capacity had;
+	struct hash_key key;
+	if (kind == INHERIT_FLOWS)
+		return flow_leftover_open(&left, mem, size, NULL) == 0 && left.capacity != capacity;
+	return oneway_peek(mem, size, &had, &key, NULL) == 0 &&
+	       (had.v4 != capacity || had.v6 != capacity);
+}
+
+bool inherit_set_aside(
+	const char *dir, enum inherit_kind kind, uint32_t idx, uint32_t of, uint32_t capacity)
 {
 	char path[INHERIT_PATH_MAX], aside[INHERIT_PATH_MAX];
 	size_t size = 0;
-	inherit_path(path, dir, idx, of, "");
-	inherit_path(aside, dir, idx, of, ".old");
+	inherit_path(path, dir, kind, idx, of, "");
+	inherit_path(aside, dir, kind, idx, of, ".old");
 	void *mem = map_to_read(path, &size);
-	struct flow_leftover left;
-	bool differs = mem != NULL && flow_leftover_open(&left, mem, size, NULL) == 0 &&
-		       left.capacity != capacity;
+	bool differs = mem != NULL && capacity_differs(kind, mem, size, capacity);
 	device_unmap(mem, size);
 	return differs && rename(path, aside) == 0;
 }
 
-static void read_file(struct inheritance *in, const char *path, bool confirmed)
+enum errand { READ_CONFIRMED, READ_OTHERS, READ_ONEWAY, REMOVE };
+
+static int read_table(
+	struct inheritance *in, void *mem, size_t size, enum errand errand, struct error *err)
+{
+	if (errand == READ_ONEWAY)
+		return inherit_oneway_copies(in, mem, size, err);
+	return inherit_copies(in, mem, size, errand == READ_CONFIRMED, err);
+}
+
+static void read_file(struct inheritance *in, const char *path, enum errand errand)
 {
 	size_t size = 0;
 	void *mem = map_to_read(path, &size);
@@ -200,40 +225,29 @@ static void read_file(struct inheritance *in, const char *path, bool confirmed)
 	struct error err = { 0 };
 	char text[256];
 	// Said once.
-	if (inherit_copies(in, mem, size, confirmed, &err) != 0 && confirmed)
+	if (read_table(in, mem, size, errand, &err) != 0 && errand != READ_OTHERS)
 		log_write(in->log, LOG_LEVEL_WARN, "flows-not-adopted", "%s: %s", path,
 			error_first(&err, text, sizeof(text)));
 	error_fini(&err);
 	device_unmap(mem, size);
-	in->n_files += confirmed;
+	in->n_files += errand != READ_OTHERS;
 }
 
-static void read_confirmed(struct inheritance *in, const char *path)
-{
-	read_file(in, path, true);
-}
-
-static void read_others(struct inheritance *in, const char *path)
-{
-	read_file(in, path, false);
-}
-
-static void remove_file(struct inheritance *in, const char *path)
-{
-	unlink(path);
-}
-
-// Every file that is not a table of this process: of another number of workers, or set aside.
-static void each_stranger(const char *dir, uint32_t n_workers,
-	void (*fn)(struct inheritance *in, const char *path), struct inheritance *arg)
+// To every file that is not a table of this process: of another number of workers, or set aside.
+static void visit_strangers(struct inheritance *in, const char *dir, enum inherit_kind kind,
+	uint32_t n_workers, enum errand errand)
 {
 	char path[INHERIT_PATH_MAX];
 	for (uint32_t of = 1; of <= DEVICE_WORKERS_MAX; of++) {
-		for (uint32_t idx = 0; idx < of; idx++) {
-			for (int aside = of == n_workers; aside < 2; aside++) {
-				inherit_path(path, dir, idx, of, aside ? ".old" : "");
-				fn(arg, path);
-			}
+		for (uint32_t k = 0; k < 2 * of; k++) {
+			bool aside = k >= of;
+			if (of == n_workers && !aside)
+				continue;
+			inherit_path(path, dir, kind, k % of, of, aside ? ".old" : "");
+			if (errand == REMOVE)
+				unlink(path);
+			else
+				read_file(in, path, errand);
 		}
 	}
 }
@@ -241,14 +255,16 @@ static void each_stranger(const char *dir, uint32_t n_workers,
 // Confirmed flows of all files first: where fewer workers have less room, those that are being used get it.
 void inherit_files(struct inheritance *in, const char *dir)
 {
-	each_stranger(dir, in->n_heirs, read_confirmed, in);
-	each_stranger(dir, in->n_heirs, read_others, in);
+	visit_strangers(in, dir, INHERIT_FLOWS, in->n_heirs, READ_CONFIRMED);
+	visit_strangers(in, dir, INHERIT_FLOWS, in->n_heirs, READ_OTHERS);
+	visit_strangers(in, dir, INHERIT_ONEWAY, in->n_heirs, READ_ONEWAY);
 	inherit_remove_files(dir, in->n_heirs);
 }
 
 void inherit_remove_files(const char *dir, uint32_t n_workers)
 {
-	each_stranger(dir, n_workers, remove_file, NULL);
+	visit_strangers(NULL, dir, INHERIT_FLOWS, n_workers, REMOVE);
+	visit_strangers(NULL, dir, INHERIT_ONEWAY, n_workers, REMOVE);
 }
 
 // ---------------------------------------------------------------- directory
@@ -256,8 +272,11 @@ void inherit_remove_files(const char *dir, uint32_t n_workers)
 static uint64_t count_flows(const struct inheritance *in)
 {
 	uint64_t n = 0;
-	for (uint32_t i = 0; i < in->n_heirs; i++)
-		n += in->heirs[i]->flows.n_flows;
+	for (uint32_t i = 0; i < in->n_heirs; i++) {
+		const struct pipeline *p = in->heirs[i];
+		n += p->flows.n_flows + p->oneway.families[0].n_entries +
+		     p->oneway.families[1].n_entries;
+	}
 	return n;
 }
 
@@ -267,20 +286,30 @@ size_t inherit_directory_size(const struct inheritance *in)
 	return in->n_heirs > 1 && n > 0 ? flow_directory_size(n) : 0;
 }
 
+static void list_flows(struct flow_directory *directory, const struct pipeline *p, uint16_t worker)
+{
+	for (uint32_t i = 0; i < p->flows.n_used; i++) {
+		const struct flow_record *r = flow_record(&p->flows, i);
+		struct flow_key key = flow_client_key(r);
+		if (r->state != FLOW_STATE_FREE)
+			flow_directory_add(directory, flow_hash(&p->flows, &key), worker);
+	}
+	// What session affinity remembers is looked for at the client's worker only, where it is.
+	struct oneway_entry e;
+	for (uint32_t ref = 0; ref < oneway_n_positions(&p->oneway); ref++) {
+		if (oneway_copy(&p->oneway, ref, &e) && e.state != ONEWAY_AFFINITY)
+			flow_directory_add(
+				directory, flow_key_hash(&p->oneway.schedule, &e.key), worker);
+	}
+}
+
 const struct flow_directory *inherit_directory(const struct inheritance *in, void *mem, size_t size)
 {
 	struct flow_directory *directory;
 	if (flow_directory_init(mem, size, count_flows(in), &directory) != 0)
 		return NULL;
-	for (uint16_t w = 0; w < in->n_heirs; w++) {
-		struct pipeline *p = in->heirs[w];
-		for (uint32_t i = 0; i < p->flows.n_used; i++) {
-			const struct flow_record *r = flow_record(&p->flows, i);
-			struct flow_key key = flow_client_key(r);
-			if (r->state != FLOW_STATE_FREE)
-				flow_directory_add(directory, flow_hash(&p->flows, &key), w);
-		}
-	}
+	for (uint16_t w = 0; w < in->n_heirs; w++)
+		list_flows(directory, in->heirs[w], w);
 	for (uint32_t w = 0; w < in->n_heirs; w++)
 		in->heirs[w]->directory = directory;
 	return directory;

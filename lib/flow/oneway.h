@@ -124,6 +124,9 @@ int oneway_init(struct oneway_table *table, void *mem, size_t size, struct onewa
 // meanwhile. 0, or -EINVAL with the cause in err and the memory as it was. Cost: 10 ns an entry, before packets run.
 int oneway_adopt(
 	struct oneway_table *table, void *mem, size_t size, uint32_t now_s, struct error *err);
+// For how many flows, and with which key, that table was laid out. 0, or -EINVAL with the cause in err.
+int oneway_peek(const void *mem, size_t size, struct oneway_capacity *out_capacity,
+	struct hash_key *out_key, struct error *err);
 // Says goodbye: the memory may be adopted with `was_clean`. The table is not used afterwards.
 void oneway_close(struct oneway_table *table);
 
@@ -267,6 +270,8 @@ static inline void oneway_touch(struct oneway_table *table, uint32_t ref)
 // Gives the entry another backend or state, and stamps it. One store.
 void oneway_set(struct oneway_table *table, uint32_t ref, uint32_t backend_id,
 	enum oneway_state state, const struct oneway_timeouts *timeouts);
+// The entry's last packet came idle_s before the table's second: for one that is copied from another table. One store.
+void oneway_set_idle(struct oneway_table *table, uint32_t ref, uint32_t idle_s);
 
 struct oneway_entry {
 	struct flow_key key; // peer: client; own: VIP slot and port

@@ -118,3 +118,23 @@ int oneway_adopt(
 	*table = adopted;
 	return 0;
 }
+
+int oneway_peek(const void *mem, size_t size, struct oneway_capacity *out_capacity,
+	struct hash_key *out_key, struct error *err)
+{
+	int rc = oneway_check_header(mem, size, err);
+	if (rc != 0)
+		return rc;
+	const struct oneway_header *header = mem;
+	*out_capacity = header->capacity;
+	*out_key = header->key;
+	return 0;
+}
+
+void oneway_set_idle(struct oneway_table *table, uint32_t ref, uint32_t idle_s)
+{
+	uint64_t *at = oneway_word_at(table, ref);
+	uint32_t age_s = idle_s < ONEWAY_AGE_MAX_S ? idle_s : ONEWAY_AGE_MAX_S;
+	bool coarse = (*at & ONEWAY_COARSE) || age_s > ONEWAY_FINE_MAX_S;
+	oneway_store(at, oneway_dated(*at, age_s, coarse, table->now_s));
+}

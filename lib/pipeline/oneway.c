@@ -203,6 +203,8 @@ static void decide(
 			if (settled)
 				continue;
 		}
+		if (unlikely(p->directory != NULL) && stage_to_holder(p, b, i, pending->hashes[k]))
+			continue;
 		added |= bit;
 		open_entry(p, b, i, &pending->keys[k], pending->hashes[k]);
 	}

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import rig as rigs
+from mode_rig import ModeRig
 
 WALK = """
 import json, socket, sys
@@ -72,9 +73,9 @@ def test_flows_survive_other_workers(make_rig):
             assert len(rig.workers()) == n_workers
             said = re.findall(r"flows-adopted: (\d+) flows go on, (\d+) cannot; (\d+) files", rig.log_tail())
             assert said and int(said[-1][0]) > 0, rig.log_tail(5)
-            assert int(said[-1][2]) == (2 if n_workers == 1 else 1), said
-            names = sorted(n for n in os.listdir(f"{rig.dir}/flows") if n.startswith("flows."))
-            assert names == [f"flows.{i}-of-{n_workers}" for i in range(n_workers)], names
+            assert int(said[-1][2]) == (4 if n_workers == 1 else 2), said  # two tables a worker
+            names = sorted(n for n in os.listdir(f"{rig.dir}/flows") if "-of-" in n)
+            assert names == [f"{kind}.{i}-of-{n_workers}" for kind in ("flows", "oneway") for i in range(n_workers)], names
         result = rig.load_finish(long_ones)
         broken = [d for d in result["downloads"] if d["error"]]
         assert not broken, f"{len(broken)} of 30 broke: {broken[:2]}"
@@ -82,6 +83,62 @@ def test_flows_survive_other_workers(make_rig):
         assert rig.counter("resteered_out") == rig.counter("resteered_in") > 0
     rig.assert_accounted()
     rig.stop_daemon()
+
+
+def stay_items(family, n_backends):
+    """A service of mode ipip on port 80 and one whose clients stay on port 81, both over the first backends."""
+    vip = rigs.VIP4 if family == 4 else rigs.VIP6
+    addresses = [rigs.Rig.backend_address(i, family) for i in range(1, n_backends + 1)]
+    none = {"sluice-lb.github.io/health-check": "none"}
+    return [rigs.service("web", [vip], [("http", "TCP", 80)], annotations={"sluice-lb.github.io/mode": "ipip", **none}),
+            rigs.slice_of("web", addresses, [("http", "TCP", 80)]),
+            rigs.service("stay", [vip], [("http", "TCP", 81)], annotations=none, sessionAffinity="ClientIP"),
+            rigs.slice_of("stay", addresses, [("http", "TCP", 80)])]
+
+
+def stays_at(rig, family, hosts):
+    """Which backends answer these addresses of the client on port 81."""
+    url, net = (f"http://{rigs.VIP4}:81/", "198.51.100.") if family == 4 else (f"http://[{rigs.VIP6}]:81/", "2001:db8:1::")
+    return [rig.run_in("client", "curl", "-gsS", "-m", "5", "--interface", f"{net}{h}", url).stdout.strip() for h in hosts]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
+@pytest.mark.parametrize("family", [4, 6])
+def test_oneway_flows_and_affinity_survive_other_workers(family):
+    """Connections of mode ipip and clients that stay, over kills and other numbers of workers. All began when there was one
+    backend; by the hash two of three would be another's now."""
+    rig = ModeRig(prefix=f"so{family}", queues=2)
+    known, others = range(20, 44), range(50, 74)
+    try:
+        rig.up()
+        rig.replies(direct=True)
+        rig._batch("client", *[line for h in (*known, *others) for line in (
+            f"addr add 198.51.100.{h}/24 dev eth0", f"addr add 2001:db8:1::{h}/64 dev eth0 nodad")])
+        for i in (1, 2, 3):
+            rig.start_backend(i, port=80)
+            with open(os.path.join(rig.dir, f"b{i}", "files", "long"), "wb") as f:
+                f.write(os.urandom(1 << 16) * 160)
+        rig.write_services(stay_items(family, 1))
+        rig.start_daemon(config_for(rig, 2, 2))
+        long_ones = rig.load_start("download", rigs.VIP4 if family == 4 else rigs.VIP6, "80", "/files/long", "30", "600000")
+        assert set(stays_at(rig, family, known)) == {"b1"}
+        rigs.wait_for("thirty flows", lambda: len(rig.get("/api/v1/flows?service=default/web&limit=100")["items"]) >= 30)
+        rig.serve(stay_items(family, 3))
+        for n_workers, sig in ((1, signal.SIGKILL), (2, signal.SIGKILL), (2, signal.SIGTERM), (1, signal.SIGTERM)):
+            rig.stop_daemon(sig)
+            rig.start_daemon(config_for(rig, n_workers, n_workers))
+            assert len(rig.workers()) == n_workers
+            flows = rig.get("/api/v1/flows?service=default/web&limit=100")["items"]
+            assert len(flows) >= 30 and {f["backend"] for f in flows} == {rig.backend_address(1, family)}
+            assert set(stays_at(rig, family, known)) == {"b1"}
+        result = rig.load_finish(long_ones)
+        broken = [d for d in result["downloads"] if d["error"]]
+        assert not broken, f"{len(broken)} of 30 broke: {broken[:2]}"
+        assert set(stays_at(rig, family, others)) == {"b1", "b2", "b3"}, "affinity was the hash's own answer"
+        rig.assert_accounted()
+        rig.stop_daemon()
+    finally:
+        rig.down()
 
 
 def test_af_xdp(make_rig):

@@ -25,6 +25,7 @@ struct node {
 	uint32_t capacity;
 	struct pipeline *workers[WORKERS_MAX];
 	void *tables[WORKERS_MAX];
+	void *entries[WORKERS_MAX];
 	void *ports[WORKERS_MAX];
 	struct snat_config snat;
 };
@@ -45,6 +46,12 @@ static void node_start(struct node *p, uint32_t n, uint32_t capacity)
 		p->tables[i] = aligned_alloc(64, size);
 		assert_int_equal(
 			flow_table_init(&w->flows, p->tables[i], size, capacity, &test_key), 0);
+		size = oneway_size((struct oneway_capacity){ capacity, capacity });
+		p->entries[i] = aligned_alloc(64, size);
+		assert_int_equal(oneway_init(&w->oneway, p->entries[i], size,
+					 (struct oneway_capacity){ capacity, capacity }, &test_key),
+			0);
+		oneway_advance(&w->oneway, 50);
 		size = snat_size(&p->snat, i);
 		p->ports[i] = aligned_alloc(64, size);
 		assert_int_equal(snat_init(p->ports[i], size, &p->snat, i, &w->snat), 0);
@@ -62,6 +69,7 @@ static void node_end(struct node *p)
 		free(p->workers[i]->backend_counters);
 		free(p->workers[i]);
 		free(p->tables[i]);
+		free(p->entries[i]);
 		free(p->ports[i]);
 	}
 }
@@ -414,6 +422,148 @@ static void test_refused_and_clamped(void **state)
 	node_end(&from);
 }
 
+// ---------------------------------------------------------------- one-way modes
+
+#define N_ENTRIES 5000u
+
+static const struct oneway_timeouts *entry_timeouts(void)
+{
+	static struct flow_policy policy;
+	static struct oneway_timeouts timeouts = { .fallback = { .affinity_s = 3600 } };
+	policy = flow_policy_make(900, 60);
+	timeouts.policies = &policy;
+	return &timeouts;
+}
+
+// Entry `id`: TCP, UDP and what affinity remembers, of both families.
+static struct oneway_entry make_entry(uint32_t id)
+{
+	struct address client = address_from_v4(rte_cpu_to_be_32(0x0a000000u + id));
+	if (id % 4 == 1)
+		client = (struct address){
+			.bytes = { 0x20, 0x01, [14] = (uint8_t)(id >> 8), [15] = (uint8_t)id }
+		};
+	uint8_t protocol = id % 3 ? NET_PROTO_TCP : NET_PROTO_UDP;
+	struct oneway_entry e = { .key = flow_key_make(
+					  &client, RTE_BE16(4000), RTE_BE16(80), 1, protocol),
+		.backend_id = id % N_BACKENDS,
+		.state = id % 3 ? ONEWAY_ESTABLISHED : ONEWAY_UDP };
+	if (id % 7 == 0 && id % 3)
+		e.state = ONEWAY_EMBRYONIC;
+	if (id % 10 == 0) {
+		e.key = oneway_affinity_key(&client, RTE_BE16(80), 1, protocol);
+		e.state = ONEWAY_AFFINITY;
+	}
+	return e;
+}
+
+// In which its last packet came.
+static uint32_t entry_second(uint32_t id)
+{
+	return 50 + id * 10 / N_ENTRIES;
+}
+
+static void add_entries(struct node *node, uint32_t n)
+{
+	uint64_t evicted;
+	for (uint32_t id = 0; id < n; id++) {
+		struct oneway_table *t = &node->workers[id % node->n]->oneway; // wherever it came
+		struct oneway_entry e = make_entry(id);
+		oneway_advance(t, entry_second(id));
+		assert_int_not_equal(oneway_add(t, flow_key_hash(&t->schedule, &e.key), &e,
+					     entry_timeouts(), &evicted),
+			ONEWAY_NONE);
+	}
+}
+
+static void check_entries(const struct node *node, uint32_t now_s)
+{
+	uint64_t n = 0, n_created = 0;
+	for (uint32_t id = 0; id < N_ENTRIES; id++) {
+		struct oneway_entry e = make_entry(id), found;
+		uint16_t owner = flow_owner_by_client(&e.key.peer, (uint16_t)node->n);
+		const struct pipeline *w = node->workers[owner];
+		uint32_t ref = oneway_lookup(&w->oneway, &e.key);
+		assert_int_not_equal(ref, ONEWAY_NONE);
+		assert_true(oneway_copy(&w->oneway, ref, &found));
+		assert_int_equal(found.backend_id, e.backend_id);
+		assert_int_equal(found.state, e.state);
+		assert_int_equal(found.idle_s, now_s - entry_second(id));
+		uint64_t hash = flow_key_hash(&w->oneway.schedule, &e.key);
+		if (w->directory)
+			assert_int_equal(flow_directory_find(w->directory, hash),
+				e.state == ONEWAY_AFFINITY ? FLOW_DIRECTORY_NONE : owner);
+	}
+	for (uint32_t i = 0; i < node->n; i++) {
+		n += node->workers[i]->oneway.families[0].n_entries;
+		n += node->workers[i]->oneway.families[1].n_entries;
+		for (uint32_t b = 0; b < N_BACKENDS; b++)
+			n_created += node->workers[i]->backend_counters[b].flows_created;
+	}
+	assert_int_equal(n, N_ENTRIES);
+	assert_int_equal(n_created, N_ENTRIES - N_ENTRIES / 10);
+}
+
+static void test_oneway_other_numbers_of_workers(void **state)
+{
+	static const uint32_t numbers[] = { 4, 2, 3, 1 }, seconds[] = { 60, 60, 200, 30000 };
+	struct node from;
+	node_start(&from, 4, N_ENTRIES);
+	add_entries(&from, N_ENTRIES);
+	for (size_t step = 1; step < ARRAY_SIZE(numbers); step++) {
+		struct node to;
+		node_start(&to, numbers[step], N_ENTRIES + 100);
+		struct inheritance in = inheritance_of(&to, seconds[step]);
+		size_t size = oneway_size((struct oneway_capacity){ from.capacity, from.capacity });
+		void *file = aligned_alloc(64, size);
+		for (uint32_t k = 0; k < 2 * from.n; k++) { // twice: the second time all are known
+			memcpy(file, from.entries[k % from.n], size);
+			assert_int_equal(inherit_oneway_copies(&in, file, size, NULL), 0);
+		}
+		assert_int_equal(in.n_kept, N_ENTRIES);
+		assert_int_equal(in.n_lost, N_ENTRIES);
+		free(file);
+		size = inherit_directory_size(&in);
+		void *mem = size ? aligned_alloc(64, size) : NULL;
+		assert_int_equal(inherit_directory(&in, mem, size) != NULL, size > 0);
+		check_entries(&to, seconds[step]);
+		free(mem);
+		node_end(&from);
+		from = to;
+	}
+	node_end(&from);
+}
+
+static void test_oneway_in_place_and_refused(void **state)
+{
+	struct node p, to;
+	node_start(&p, 1, N_ENTRIES);
+	add_entries(&p, N_ENTRIES);
+	size_t size = oneway_size((struct oneway_capacity){ N_ENTRIES, N_ENTRIES });
+	assert_int_equal(oneway_adopt(&p.workers[0]->oneway, p.entries[0], size, 60, NULL), 0);
+	struct inheritance in = inheritance_of(&p, 60);
+	inherit_oneway_in_place(&in, p.workers[0]);
+	assert_int_equal(in.n_kept, N_ENTRIES);
+	check_entries(&p, 60);
+	node_start(&to, 2, 10);
+	in = inheritance_of(&to, 60);
+	in.key.words[1]++;
+	assert_int_equal(inherit_oneway_copies(&in, p.entries[0], size, NULL), -EINVAL);
+	assert_int_equal(inherit_oneway_copies(&in, p.entries[0], size - 64, NULL), -EINVAL);
+	assert_int_equal(in.n_kept + in.n_lost, 0);
+	in.key.words[1]--;
+	// Little room: some find it, the others are said to be lost.
+	assert_int_equal(inherit_oneway_copies(&in, p.entries[0], size, NULL), 0);
+	assert_int_equal(in.n_kept + in.n_lost, N_ENTRIES);
+	assert_in_range(in.n_kept, 20, 80);
+	uint32_t n_there = 0;
+	for (uint32_t i = 0; i < 4; i++)
+		n_there += to.workers[i / 2]->oneway.families[i % 2].n_entries;
+	assert_int_equal(in.n_kept, n_there);
+	node_end(&to);
+	node_end(&p);
+}
+
 // ---------------------------------------------------------------- files
 
 static void write_file(const char *path, const void *mem, size_t size)
@@ -442,39 +592,52 @@ static void test_files(void **state)
 		open_flow(&from, id % 3, id);
 	struct flow_record *before = remember(&from, 2000);
 	for (uint32_t i = 0; i < 3; i++) {
-		inherit_path(path, dir, i, 3, "");
+		inherit_path(path, dir, INHERIT_FLOWS, i, 3, "");
 		write_file(path, from.tables[i], flow_table_size(1000));
 	}
-	inherit_path(path, dir, 4, 5, "");
+	add_entries(&from, 2500);
+	size_t entry_bytes = oneway_size((struct oneway_capacity){ 1000, 1000 });
+	inherit_path(path, dir, INHERIT_ONEWAY, 1, 3, "");
+	write_file(path, from.entries[1], entry_bytes);
+	inherit_path(path, dir, INHERIT_FLOWS, 4, 5, "");
 	write_file(path, "rubbish", 7);
-	inherit_path(path, dir, 0, 2, "");
+	inherit_path(path, dir, INHERIT_FLOWS, 0, 2, "");
 	write_file(path, from.tables[0], flow_table_size(1000)); // its own name
 	node_start(&to, 2, 2000);
 	struct inheritance in = inheritance_of(&to, 60);
 	in.log = &log;
 	inherit_files(&in, dir);
-	assert_int_equal(in.n_files, 4);
-	assert_int_equal(in.n_kept, 2000);
+	uint32_t n_entries = from.workers[1]->oneway.families[0].n_entries +
+			     from.workers[1]->oneway.families[1].n_entries;
+	assert_true(n_entries > 500);
+	assert_int_equal(in.n_files, 5);
+	assert_int_equal(in.n_kept, 2000 + n_entries);
 	for (uint32_t id = 0; id < 2000; id++)
 		check_flow(&to, id, &before[id]);
 	assert_true(is_there(path));
 	for (uint32_t i = 0; i < 3; i++) {
-		inherit_path(path, dir, i, 3, "");
+		inherit_path(path, dir, INHERIT_FLOWS, i, 3, "");
 		assert_false(is_there(path));
 	}
+	inherit_path(path, dir, INHERIT_ONEWAY, 1, 3, "");
+	assert_false(is_there(path));
+	inherit_path(path, dir, INHERIT_ONEWAY, 1, 2, "");
+	write_file(path, from.entries[1], entry_bytes);
 	// Of the same name, but another capacity: set aside, then read like the others.
-	assert_false(inherit_set_aside(dir, 0, 2, 1000));
-	assert_true(inherit_set_aside(dir, 0, 2, 999));
-	assert_false(inherit_set_aside(dir, 0, 2, 999));
-	inherit_path(path, dir, 0, 2, "");
+	assert_false(inherit_set_aside(dir, INHERIT_FLOWS, 0, 2, 1000));
+	assert_true(inherit_set_aside(dir, INHERIT_FLOWS, 0, 2, 999));
+	assert_false(inherit_set_aside(dir, INHERIT_FLOWS, 0, 2, 999));
+	assert_false(inherit_set_aside(dir, INHERIT_ONEWAY, 1, 2, 1000));
+	assert_true(inherit_set_aside(dir, INHERIT_ONEWAY, 1, 2, 999));
+	inherit_path(path, dir, INHERIT_FLOWS, 0, 2, "");
 	assert_false(is_there(path));
 	node_end(&to);
 	node_start(&to, 2, 2000);
 	in = inheritance_of(&to, 60);
 	in.log = &log;
 	inherit_files(&in, dir);
-	assert_int_equal(in.n_files, 1);
-	assert_int_equal(in.n_kept, from.workers[0]->flows.n_flows);
+	assert_int_equal(in.n_files, 2);
+	assert_int_equal(in.n_kept, from.workers[0]->flows.n_flows + n_entries);
 	assert_int_equal(rmdir(dir), 0); // nothing is left in it
 	free(before);
 	node_end(&to);
@@ -489,6 +652,8 @@ int main(void)
 		cmocka_unit_test(test_who_cannot_go_on),
 		cmocka_unit_test(test_two_of_one_client),
 		cmocka_unit_test(test_refused_and_clamped),
+		cmocka_unit_test(test_oneway_other_numbers_of_workers),
+		cmocka_unit_test(test_oneway_in_place_and_refused),
 		cmocka_unit_test(test_files),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -189,6 +189,35 @@ static void test_timeout_changes(void **state)
 	rig_end(&r);
 }
 
+// An entry that comes from elsewhere is as old as it was there, in whichever unit can tell.
+static void test_set_idle(void **state)
+{
+	static const uint32_t ages_s[] = { 0, 1, 900, ONEWAY_FINE_MAX_S, ONEWAY_FINE_MAX_S + 1,
+		500000, UINT32_MAX };
+	struct rig r;
+	rig_start(&r, (struct oneway_capacity){ 60, 60 }, 40);
+	uint32_t n_coarse = 0, n = 0;
+	for (uint32_t k = 0; k < 40 * ARRAY_SIZE(ages_s); k++) {
+		uint32_t wanted_s = ages_s[k % ARRAY_SIZE(ages_s)];
+		uint32_t age_s = wanted_s < ONEWAY_AGE_MAX_S ? wanted_s : ONEWAY_AGE_MAX_S;
+		uint32_t id = k / ARRAY_SIZE(ages_s);
+		uint32_t ref = rig_add(&r, id, ONEWAY_AFFINITY);
+		bool coarse =
+			(oneway_word(&r.table, ref) & ONEWAY_COARSE) || age_s > ONEWAY_FINE_MAX_S;
+		oneway_set_idle(&r.table, ref, wanted_s);
+		uint64_t word = oneway_word(&r.table, ref);
+		assert_int_equal((word & ONEWAY_COARSE) != 0, coarse);
+		assert_in_range(oneway_idle_s(&r.table, word), age_s, age_s + coarse * 15);
+		assert_int_equal(oneway_backend_id(word), id);
+		assert_int_equal(oneway_state(word), ONEWAY_AFFINITY);
+		rig_remove(&r, id);
+		n_coarse += coarse;
+		n++;
+	}
+	assert_in_range(n_coarse, 40 * 3 + 1, n - 40); // by their timeouts too, and not all
+	rig_end(&r);
+}
+
 static void test_sweep_passes(void **state)
 {
 	struct rig r;
@@ -404,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_slow_pass),
 		cmocka_unit_test(test_move_past_sweep),
 		cmocka_unit_test(test_timeout_changes),
+		cmocka_unit_test(test_set_idle),
 		cmocka_unit_test(test_sweep_passes),
 		cmocka_unit_test(test_adopt),
 		cmocka_unit_test(test_adopt_refused),

@@ -268,6 +268,50 @@ static void test_least_connections(void **state)
 	assert_true(spread[1] < spread[0]);
 }
 
+// Entries of worker 1, as adopted; their clients' packets come to worker 0: to the backends that they have, which no hash finds.
+static void test_adopted_entries(void **state)
+{
+	struct world w;
+	struct burst *b = burst_create();
+	uint32_t backends[N_FLOWS];
+	start(&w, SERVICE_MODE_IPIP);
+	for (uint16_t i = 0; i < N_FLOWS; i++) {
+		struct rte_mbuf *mbuf = client_frame(false, (uint16_t)(2000 + i), TCP_SYN);
+		b->hops[0] = 0;
+		run(&w, 1, b, mbuf);
+		assert_int_equal(b->verdict[0], PIPELINE_FORWARD);
+		backends[i] = b->backend_id[0];
+		frame_mbuf_destroy(mbuf);
+	}
+	world_publish(&w, 1); // one backend stays listed, five are draining
+	struct flow_directory *directory;
+	size_t size = flow_directory_size(N_FLOWS);
+	void *mem = aligned_alloc(64, size);
+	assert_int_equal(flow_directory_init(mem, size, N_FLOWS, &directory), 0);
+	const struct oneway_table *table = &w.workers[1].oneway;
+	struct oneway_entry e;
+	for (uint32_t ref = 0; ref < oneway_n_positions(table); ref++)
+		if (oneway_copy(table, ref, &e))
+			flow_directory_add(directory, flow_key_hash(&table->schedule, &e.key), 1);
+	assert_int_equal(directory->n_flows, N_FLOWS);
+	w.workers[0].directory = w.workers[1].directory = directory;
+	for (uint16_t i = 0; i < N_FLOWS; i++) {
+		struct rte_mbuf *mbuf = client_frame(false, (uint16_t)(2000 + i), TCP_ACK);
+		assert_int_equal(run_settled(&w, b, mbuf), 1);
+		assert_int_equal(b->verdict[0], PIPELINE_FORWARD);
+		assert_int_equal(b->backend_id[0], backends[i]);
+		frame_mbuf_destroy(mbuf);
+	}
+	// Somebody new stays where it comes.
+	struct rte_mbuf *mbuf = client_frame(false, 9000, TCP_SYN);
+	assert_int_equal(run_settled(&w, b, mbuf), 0);
+	assert_int_equal(b->verdict[0], PIPELINE_FORWARD);
+	frame_mbuf_destroy(mbuf);
+	free(mem);
+	world_fini(&w);
+	free(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -275,6 +319,7 @@ int main(void)
 		cmocka_unit_test(test_gue),
 		cmocka_unit_test(test_l2dsr),
 		cmocka_unit_test(test_dnat),
+		cmocka_unit_test(test_adopted_entries),
 		cmocka_unit_test(test_affinity),
 		cmocka_unit_test(test_least_connections),
 	};
