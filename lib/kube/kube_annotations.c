@@ -23,7 +23,8 @@ struct annotation_row {
 	const char *today; // value words that work, closed by NULL words in `later`
 	const char *const *later;
 	const char *allowed;
-	size_t offset; // numbers and times: field of struct service
+	const char *in_cluster; // allowed there, where that is more
+	size_t offset;          // numbers and times: field of struct service
 	uint64_t min;
 	uint64_t max;
 	uint64_t unit_ns;
@@ -32,7 +33,8 @@ struct annotation_row {
 static void refuse_value(struct kube_reader *r, const struct annotation_row *row, const char *text)
 {
 	char quoted[96];
-	kube_refuse(r, "%s: allowed: %s", kube_quote(text, quoted, sizeof(quoted)), row->allowed);
+	kube_refuse(r, "%s: allowed: %s", kube_quote(text, quoted, sizeof(quoted)),
+		r->is_watch && row->in_cluster ? row->in_cluster : row->allowed);
 }
 
 // Rows whose only working value changes nothing: the other names stand, and are refused as not there yet.
@@ -60,6 +62,72 @@ static void read_only_word(struct kube_reader *r, const struct annotation_row *r
 static void read_nothing(struct kube_reader *r, const struct annotation_row *row, const char *text,
 	struct annotation_sink *sink)
 {
+}
+
+static void read_targets(struct kube_reader *r, const struct annotation_row *row, const char *text,
+	struct annotation_sink *sink)
+{
+	if (!r->is_watch)
+		read_only_word(r, row, text, sink);
+	else if (strcmp(text, "endpoints") == 0 || strcmp(text, "nodes") == 0)
+		sink->s->extras.to_nodes = text[0] == 'n';
+	else
+		refuse_value(r, row, text);
+}
+
+static void read_ip_mode(struct kube_reader *r, const struct annotation_row *row, const char *text,
+	struct annotation_sink *sink)
+{
+	if (!r->is_watch)
+		read_only_word(r, row, text, sink);
+	else if (strcmp(text, "VIP") == 0 || strcmp(text, "Proxy") == 0)
+		sink->s->extras.is_proxy_mode = text[0] == 'P';
+	else
+		refuse_value(r, row, text);
+}
+
+static void read_expose(struct kube_reader *r, const struct annotation_row *row, const char *text,
+	struct annotation_sink *sink)
+{
+	static const char *const words[] = { [KUBE_EXPOSE_NONE] = "none",
+		[KUBE_EXPOSE_SERVICE] = "service",
+		[KUBE_EXPOSE_ENDPOINTS] = "endpoints" };
+	if (!r->is_watch) {
+		read_only_word(r, row, text, sink);
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		if (strcmp(text, words[i]))
+			continue;
+		sink->s->extras.expose = (enum kube_expose)i;
+		return;
+	}
+	refuse_value(r, row, text);
+}
+
+// Printable, no blanks around, 1..253 characters.
+static bool word_valid(const char *text)
+{
+	size_t len = strlen(text);
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+			return false;
+	return len >= 1 && len <= 253 && text[0] != ' ' && text[len - 1] != ' ';
+}
+
+static void read_word(struct kube_reader *r, const struct annotation_row *row, const char *text,
+	struct annotation_sink *sink)
+{
+	char **slot = (char **)((char *)&sink->s->extras + row->offset);
+	if (!r->is_watch) {
+		read_only_word(r, row, text, sink);
+	} else if (!word_valid(text)) {
+		refuse_value(r, row, text);
+	} else {
+		*slot = strdup(text);
+		if (*slot == NULL)
+			kube_refuse(r, "out of memory");
+	}
 }
 
 static void read_mode(struct kube_reader *r, const struct annotation_row *row, const char *text,
@@ -278,7 +346,8 @@ static const struct annotation_row annotation_rows[] = {
 			   "{\"10.9.0.2\": 50}" },
 	{ .key = "client-address", .read = read_client_address, .allowed = "none, toa, proxy-v2" },
 	{ .key = "targets",
-		.read = read_only_word,
+		.read = read_targets,
+		.in_cluster = "endpoints, nodes",
 		.today = "endpoints",
 		.later = (const char *const[]){ "nodes", NULL },
 		.allowed = "endpoints (later also nodes)" },
@@ -321,21 +390,28 @@ static const struct annotation_row annotation_rows[] = {
 		.read = read_addresses,
 		.allowed = "IPv4 and IPv6 address, at most one of each, with a comma between" },
 	{ .key = "address-pool",
-		.read = read_only_word,
+		.read = read_word,
+		.offset = offsetof(struct kube_extras, pool),
+		.in_cluster = "name of an AddressPool",
 		.later = (const char *const[]){ "*", NULL },
 		.allowed = "leave it out and name addresses in " KUBE_PREFIX "addresses" },
 	{ .key = "sharing-key",
-		.read = read_only_word,
+		.read = read_word,
+		.offset = offsetof(struct kube_extras, sharing_key),
+		.in_cluster = "text of 1..253 characters",
 		.later = (const char *const[]){ "*", NULL },
 		.allowed =
 			"leave it out; Services with different ports may name the same address" },
 	{ .key = "ip-mode",
-		.read = read_only_word,
+		.read = read_ip_mode,
+		.in_cluster = "VIP, Proxy",
 		.today = "VIP",
 		.later = (const char *const[]){ "Proxy", NULL },
 		.allowed = "VIP (later also Proxy)" },
 	{ .key = "expose",
-		.read = read_only_word,
+		.read = read_expose,
+		.in_cluster = "none, service (of a ClusterIP Service), endpoints (of a "
+			      "headless one)",
 		.today = "none",
 		.later = (const char *const[]){ "service", "endpoints", NULL },
 		.allowed = "none (later also service, endpoints)" },
@@ -372,6 +448,11 @@ static void refuse_key(struct kube_reader *r, const char *key)
 		kube_refuse(r, "unknown annotation; allowed after the prefix: %s", allowed);
 }
 
+static bool is_check_key(const char *key)
+{
+	return strcmp(key, "health-check") == 0 || strcmp(key, "health-check-port") == 0;
+}
+
 void kube_annotations_read(struct kube_reader *r, const json_t *metadata, struct kube_service *s,
 	struct address *out_addresses, uint32_t *out_n)
 {
@@ -391,6 +472,8 @@ void kube_annotations_read(struct kube_reader *r, const json_t *metadata, struct
 			continue;
 		const struct annotation_row *row = find_row(key + strlen(KUBE_PREFIX));
 		kube_enter(r, key);
+		s->extras.has_check =
+			s->extras.has_check || is_check_key(key + strlen(KUBE_PREFIX));
 		if (row)
 			row->read(r, row, json_string_value(value), &sink);
 		else

@@ -134,6 +134,7 @@ struct kube_change {
 	int64_t generation; // metadata.generation, 0 = none
 	const char
 		*created; // creationTimestamp as written, "" = none: RFC 3339 in UTC sorts as text
+	const char *labels;            // as kube_cluster_service_labels
 	const struct service *service; // KUBE_PUT, else NULL
 	bool is_gone; // there is no such object (any more): nothing can be written to it
 	bool is_ours; // by type and class, or exposed. Not ours, and not gone: nothing but the finalizer may be written

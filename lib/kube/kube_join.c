@@ -13,6 +13,7 @@
 struct candidate {
 	const struct kube_slice *slice;
 	const struct kube_endpoint *endpoint;
+	bool is_far; // hints count, and its zone is another one
 };
 
 static int slice_compare_owner(
@@ -61,14 +62,17 @@ static bool conditions_equal(const struct service_conditions *a, const struct se
 	return a->ready == b->ready && a->serving == b->serving && a->terminating == b->terminating;
 }
 
-static uint32_t weight_of(const json_t *weights, const struct kube_endpoint *e)
+uint32_t kube_weight(const json_t *weights, const struct address *address, const char *target,
+	const char *hostname)
 {
 	char text[ADDRESS_TEXT_LEN];
-	const json_t *weight = json_object_get(weights, address_format(&e->address, text));
-	if (weight == NULL && e->target[0])
-		weight = json_object_get(weights, e->target);
-	if (weight == NULL && e->hostname[0])
-		weight = json_object_get(weights, e->hostname);
+	if (weights == NULL)
+		return SERVICE_WEIGHT_DEFAULT;
+	const json_t *weight = json_object_get(weights, address_format(address, text));
+	if (weight == NULL && target[0])
+		weight = json_object_get(weights, target);
+	if (weight == NULL && hostname[0])
+		weight = json_object_get(weights, hostname);
 	return weight ? (uint32_t)json_integer_value(weight) : SERVICE_WEIGHT_DEFAULT;
 }
 
@@ -78,9 +82,10 @@ static const char *target_name(const struct kube_endpoint *e)
 }
 
 // One (listener, address, port) from a candidate; backends from first_idx on are those of the address. false: out of memory.
-static bool add_port(struct kube_service *s, uint32_t first_idx, const struct kube_endpoint *e,
+static bool add_port(struct kube_service *s, uint32_t first_idx, const struct candidate *c,
 	const char *listener, uint16_t port)
 {
+	const struct kube_endpoint *e = c->endpoint;
 	struct service_backend *backend = NULL;
 	for (uint32_t i = first_idx; i < s->service->n_backends; i++) {
 		struct service_backend *b = &s->service->backends[i];
@@ -98,7 +103,9 @@ static bool add_port(struct kube_service *s, uint32_t first_idx, const struct ku
 			return false;
 		backend->address = e->address;
 		backend->conditions = e->conditions;
-		backend->weight = weight_of(s->weights, e);
+		backend->weight =
+			c->is_far ? 0
+				  : kube_weight(s->weights, &e->address, e->target, e->hostname);
 		snprintf(backend->target, sizeof(backend->target), "%s", target_name(e));
 		snprintf(backend->uid, sizeof(backend->uid), "%s", e->uid);
 	}
@@ -128,8 +135,7 @@ static bool add_address(struct kube_service *s, const struct candidate *candidat
 		for (uint32_t l = 0; l < s->service->n_listeners; l++) {
 			const struct service_listener *listener = &s->service->listeners[l];
 			uint16_t port = find_port(candidates[i].slice, listener);
-			if (port && !add_port(s, first_idx, candidates[i].endpoint, listener->name,
-					    port))
+			if (port && !add_port(s, first_idx, &candidates[i], listener->name, port))
 				return false;
 		}
 	}
@@ -150,18 +156,99 @@ struct candidates {
 	uint32_t cap;
 };
 
-static bool collect(const struct service *s, const struct kube_slice *slice, bool is_family,
-	struct candidates *out)
+// Slices and what is asked of their endpoints.
+struct collection {
+	const struct service *service;
+	const struct kube_screen *screen; // may be NULL
+	const struct kube_slice *slices;  // sorted
+	uint32_t n_slices;
+	uint32_t first; // slice of the service
+	struct candidates found;
+};
+
+__attribute__((format(printf, 4, 5))) static bool leave_out(const struct kube_screen *screen,
+	const struct kube_slice *slice, const struct kube_endpoint *e, const char *fmt, ...)
 {
+	char text[ADDRESS_TEXT_LEN], why[256], path[384];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	snprintf(path, sizeof(path), "endpointslices/%s", slice->name);
+	if (screen->notes->n_items < KUBE_NOTES_MAX)
+		error_add(screen->notes, EINVAL, path, "endpoint %s is left out: %s",
+			address_format(&e->address, text), why);
+	else
+		screen->notes->n_lost++;
+	return false;
+}
+
+// reliability.md F10: an endpoint that must not be a backend is refused alone.
+static bool screen_admits(
+	const struct collection *c, const struct kube_slice *slice, const struct kube_endpoint *e)
+{
+	const struct kube_screen *screen = c->screen;
+	char text[ADDRESS_TEXT_LEN + 4];
+	if (screen->hostname && strcmp(screen->hostname, e->hostname))
+		return false;
+	if (address_is_unroutable(&e->address))
+		return leave_out(screen, slice, e,
+			"allowed: unicast address, not loopback, link-local or unspecified");
+	for (uint32_t i = 0; i < c->service->n_addresses; i++)
+		if (address_equal(&c->service->addresses[i], &e->address))
+			return leave_out(screen, slice, e,
+				"it is an address of the Service itself; allowed: another one");
+	for (uint32_t i = 0; i < screen->n_refused; i++)
+		if (prefix_contains(&screen->refused[i], &e->address))
+			return leave_out(screen, slice, e,
+				"%s is refused (of this machine, its management, or the API "
+				"server); allowed: an address outside",
+				prefix_format(&screen->refused[i], text));
+	return true;
+}
+
+static bool collect(struct collection *c, const struct kube_slice *slice, bool is_family)
+{
+	struct candidates *out = &c->found;
 	for (uint32_t i = 0; i < slice->n_endpoints; i++) {
 		const struct kube_endpoint *endpoint = &slice->endpoints[i];
-		if (has_family(s, &endpoint->address) != is_family)
+		if (has_family(c->service, &endpoint->address) != is_family)
+			continue;
+		if (c->screen && !screen_admits(c, slice, endpoint))
 			continue;
 		if (array_grow(out->items, out->n_items, out->cap))
 			return false;
-		out->items[out->n_items++] = (struct candidate){ slice, endpoint };
+		out->items[out->n_items++] = (struct candidate){ slice, endpoint, false };
 	}
 	return true;
+}
+
+// kubernetes.md 3.5, of the endpoints of one family: candidates from first to last.
+static void hints_apply(struct candidate *first, const struct candidate *last)
+{
+	bool all_hinted = true, some_near = false;
+	for (const struct candidate *c = first; c < last; c++) {
+		all_hinted =
+			all_hinted && (!c->endpoint->conditions.ready || c->endpoint->has_hint);
+		some_near = some_near || (c->endpoint->conditions.ready && c->endpoint->is_near);
+	}
+	for (struct candidate *c = first; all_hinted && some_near && c < last; c++)
+		c->is_far = !c->endpoint->is_near;
+}
+
+// Each family for itself.
+static void hints_obey(struct candidates *all)
+{
+	uint32_t n_v4 = 0;
+	for (uint32_t i = 0; i < all->n_items; i++) {
+		if (!address_is_v4(&all->items[i].endpoint->address))
+			continue;
+		struct candidate swap = all->items[n_v4];
+		all->items[n_v4++] = all->items[i];
+		all->items[i] = swap;
+	}
+	hints_apply(all->items, all->items + n_v4);
+	hints_apply(all->items + n_v4, all->items + all->n_items);
 }
 
 // First slice of the service in sorted slices, or n.
@@ -180,16 +267,15 @@ static uint32_t first_slice(const struct service *s, const struct kube_slice *sl
 
 // Endpoints of a family in which the service has a VIP, or else those of the other one. Whether they can serve is for the
 // mode to say, and for the operator to see.
-static bool collect_all(const struct service *s, const struct kube_slice *slices, uint32_t n_slices,
-	struct candidates *out)
+static bool collect_all(struct collection *c)
 {
+	const struct service *s = c->service;
 	bool good = true;
-	uint32_t first = first_slice(s, slices, n_slices);
-	for (int is_family = 1; good && is_family >= 0 && out->n_items == 0; is_family--) {
-		for (uint32_t i = first; good && i < n_slices; i++) {
-			if (slice_compare_owner(&slices[i], s->namespace, s->name))
+	for (int is_family = 1; good && is_family >= 0 && c->found.n_items == 0; is_family--) {
+		for (uint32_t i = c->first; good && i < c->n_slices; i++) {
+			if (slice_compare_owner(&c->slices[i], s->namespace, s->name))
 				break;
-			good = collect(s, &slices[i], is_family, out);
+			good = collect(c, &c->slices[i], is_family);
 		}
 	}
 	return good;
@@ -198,8 +284,15 @@ static bool collect_all(const struct service *s, const struct kube_slice *slices
 void kube_join(struct kube_reader *r, struct kube_service *s, const struct kube_slice *slices,
 	uint32_t n_slices)
 {
-	struct candidates all = { 0 };
-	bool good = collect_all(s->service, slices, n_slices, &all);
+	struct collection c = { .service = s->service,
+		.screen = r->screen,
+		.slices = slices,
+		.n_slices = n_slices,
+		.first = first_slice(s->service, slices, n_slices) };
+	bool good = collect_all(&c);
+	struct candidates all = c.found;
+	if (r->screen && r->screen->obeys_hints)
+		hints_obey(&all);
 	if (all.n_items)
 		qsort(all.items, all.n_items, sizeof(*all.items), candidate_compare);
 	for (uint32_t i = 0, next; good && i < all.n_items; i = next) {

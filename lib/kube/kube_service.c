@@ -214,7 +214,7 @@ static void read_ranges(
 
 // ---------------------------------------------------------------- addresses
 
-static void add_vip(struct kube_reader *r, struct service *s, const struct address *vip)
+void kube_add_vip(struct kube_reader *r, struct service *s, const struct address *vip)
 {
 	char text[ADDRESS_TEXT_LEN];
 	for (uint32_t i = 0; i < s->n_addresses; i++) {
@@ -255,8 +255,10 @@ static void read_ingress_entry(
 			kube_quote(ip, quoted, sizeof(quoted)));
 	else if (s->service->n_addresses < SERVICE_ADDRESSES_MAX)
 		s->vip_idx[s->service->n_addresses] = entry_idx;
+	if (mode && strcmp(mode, "Proxy") == 0)
+		s->extras.proxy_bits |= (uint16_t)(1u << s->service->n_addresses % 16);
 	if (r->n_bad == n_before)
-		add_vip(r, s->service, &vip);
+		kube_add_vip(r, s->service, &vip);
 	kube_leave(r);
 }
 
@@ -282,6 +284,14 @@ static void read_status(struct kube_reader *r, const json_t *json, struct kube_s
 	kube_leave(r);
 }
 
+// Of the watch: the record alone says what is served; these are told to address management.
+static void note_requests(struct kube_service *s, const struct address *wanted, uint32_t n_wanted)
+{
+	memcpy(s->extras.requested, wanted, n_wanted * sizeof(*wanted));
+	s->extras.n_requested = n_wanted;
+	s->vips = KUBE_VIPS_STATUS;
+}
+
 // loadBalancerIP is a request for one address; one that the annotation does not hold contradicts it.
 static void read_requests(struct kube_reader *r, const json_t *spec, struct kube_service *s,
 	const struct address *wanted, uint32_t n_wanted)
@@ -304,15 +314,17 @@ static void read_requests(struct kube_reader *r, const json_t *spec, struct kube
 			"%s differs from the annotation " KUBE_PREFIX
 			"addresses; allowed: one of its addresses, or only one of the two",
 			kube_quote(text, quoted, sizeof(quoted)));
-	if (s->service->n_addresses) {
+	if (r->is_watch) {
+		note_requests(s, n_wanted ? wanted : &ip, n_wanted ? n_wanted : has_ip);
+	} else if (s->service->n_addresses) {
 		s->vips = KUBE_VIPS_STATUS;
 	} else if (n_wanted) {
 		s->vips = KUBE_VIPS_ANNOTATION;
 		for (uint32_t i = 0; i < n_wanted; i++)
-			add_vip(r, s->service, &wanted[i]);
+			kube_add_vip(r, s->service, &wanted[i]);
 	} else if (has_ip) {
 		s->vips = KUBE_VIPS_SPEC;
-		add_vip(r, s->service, &ip);
+		kube_add_vip(r, s->service, &ip);
 	}
 	kube_leave(r);
 }
@@ -361,7 +373,7 @@ static struct service *service_start(struct kube_reader *r, const char *namespac
 		kube_refuse(r, "out of memory");
 		return NULL;
 	}
-	s->owner = SERVICE_OWNER_FILE;
+	s->owner = r->is_watch ? SERVICE_OWNER_KUBERNETES : SERVICE_OWNER_FILE;
 	snprintf(s->namespace, sizeof(s->namespace), "%s", namespace);
 	snprintf(s->name, sizeof(s->name), "%s", name);
 	return s;
@@ -382,23 +394,30 @@ void kube_service_read(struct kube_reader *r, const json_t *json, struct kube_se
 	kube_enter(r, "spec");
 	bool type_known = spec && type_read(r, spec, &is_ours);
 	kube_leave(r);
-	if (type_known && is_ours)
+	if (type_known && (is_ours || r->is_watch))
 		out->service = service_start(r, namespace ? namespace : "default", name);
 	kube_enter(r, "metadata");
 	kube_annotations_read(r, metadata, out, wanted, &n_wanted);
 	kube_leave(r);
 	if (out->service == NULL)
 		return;
-	read_status(r, json, out);
+	if (is_ours)
+		read_status(r, json, out);
+	else
+		kube_assigned_read(r, metadata, out);
 	kube_enter(r, "spec");
 	kube_check_types(r, spec, spec_known);
 	read_ports(r, spec, out->service);
 	read_affinity(r, spec, out->service);
 	read_ranges(r, spec, metadata, out->service);
 	read_requests(r, spec, out, wanted, n_wanted);
+	if (r->is_watch)
+		kube_extras_read(r, spec, is_ours, out);
 	kube_leave(r);
+	if (r->is_watch)
+		kube_extras_check(r, json, out);
 	check_port_exists(r, out->service);
-	if (out->service->n_addresses == 0 && r->n_bad == n_before)
+	if (!r->is_watch && out->service->n_addresses == 0 && r->n_bad == n_before)
 		kube_refuse(r, "no address: allowed: status.loadBalancer.ingress[].ip, or the "
 			       "annotation " KUBE_PREFIX "addresses");
 	if (r->n_bad != n_before)
@@ -409,6 +428,7 @@ void kube_service_fini(struct kube_service *s)
 {
 	service_destroy(s->service);
 	json_decref(s->weights);
+	kube_extras_fini(&s->extras);
 	s->service = NULL;
 	s->weights = NULL;
 }

@@ -13,7 +13,6 @@
 static const struct kube_known endpoint_known[] = {
 	{ "deprecatedTopology", JSON_OBJECT },
 	{ "hints", JSON_OBJECT },
-	{ "nodeName", JSON_STRING },
 	{ "zone", JSON_STRING },
 	{ NULL },
 };
@@ -39,7 +38,7 @@ static bool read_address(struct kube_reader *r, const json_t *json, int family, 
 	else if (address_parse(text, out) || address_is_v4(out) != (family == 4))
 		kube_refuse(r, "%s: allowed: %s address, as addressType says",
 			kube_quote(text, quoted, sizeof(quoted)), kind);
-	else if (address_is_unroutable(out))
+	else if (!r->is_watch && address_is_unroutable(out))
 		kube_refuse(r,
 			"%s: allowed: unicast address, not loopback, link-local or unspecified",
 			kube_quote(text, quoted, sizeof(quoted)));
@@ -48,6 +47,21 @@ static bool read_address(struct kube_reader *r, const json_t *json, int family, 
 	kube_leave(r);
 	kube_leave(r);
 	return good;
+}
+
+// forZones[].name: is there one, and is it the reader's?
+static void read_hints(struct kube_reader *r, const json_t *json, struct kube_endpoint *e)
+{
+	const json_t *hints = json_object_get(json, "hints");
+	kube_enter(r, "hints");
+	const json_t *zones = kube_array(r, hints, "forZones");
+	kube_leave(r);
+	for (size_t i = 0; i < json_array_size(zones); i++) {
+		const char *name =
+			json_string_value(json_object_get(json_array_get(zones, i), "name"));
+		e->has_hint = e->has_hint || name;
+		e->is_near = e->is_near || (name && strcmp(name, r->zone) == 0);
+	}
 }
 
 static void read_endpoint(
@@ -65,11 +79,17 @@ static void read_endpoint(
 	kube_enter(r, "targetRef");
 	const char *name = kube_text(r, target, "name");
 	const char *uid = kube_text(r, target, "uid");
+	const char *kind = kube_text(r, target, "kind");
 	if (uid && strlen(uid) >= sizeof(((struct service_backend *)0)->uid))
 		kube_refuse_at(r, "uid", "%zu characters; allowed: at most %zu", strlen(uid),
 			sizeof(((struct service_backend *)0)->uid) - 1);
 	kube_leave(r);
 	const char *hostname = kube_text(r, json, "hostname");
+	const char *node = kube_text(r, json, "nodeName");
+	e.node = node ? node : "";
+	e.is_pod = kind && strcmp(kind, "Pod") == 0;
+	if (r->zone)
+		read_hints(r, json, &e);
 	e.target = name ? name : "";
 	e.hostname = hostname ? hostname : "";
 	e.uid = uid ? uid : "";

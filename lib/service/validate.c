@@ -73,6 +73,20 @@ static void check_label(struct validation *v, const char *text)
 			text);
 }
 
+// Of the cluster also "hostname.service", an endpoint of a headless Service: no object can have such a name.
+static void check_name(struct validation *v)
+{
+	char first[SERVICE_NAME_MAX];
+	const char *dot = strchr(v->s->name, '.');
+	if (v->s->owner == SERVICE_OWNER_KUBERNETES && dot) {
+		snprintf(first, sizeof(first), "%.*s", (int)(dot - v->s->name), v->s->name);
+		check_label(v, first);
+		check_label(v, dot + 1);
+	} else {
+		check_label(v, v->s->name);
+	}
+}
+
 // A name as one step of a JSON pointer (RFC 6901: ~ is ~0, / is ~1).
 static const char *pointer_step(const char *name, char *buf, size_t len)
 {
@@ -557,7 +571,7 @@ int service_validate(const struct service *s, struct error *err)
 	place(&v, "/metadata/namespace");
 	check_label(&v, s->namespace);
 	place(&v, "/metadata/name");
-	check_label(&v, s->name);
+	check_name(&v);
 	check_addresses(&v);
 	check_listeners(&v);
 	check_policy(&v);
