@@ -162,19 +162,18 @@ static size_t skip_line(struct kube_stream *s, const char *text, size_t len, str
 }
 
 // ---------------------------------------------------------------- a value
-// The open value as far as text goes, in one piece: what is held and text[0..len), or that alone. False: no room for it; then
-// what is held is all there is.
+// The open value as far as text goes, in one piece: what is held and text[0..len), or that alone. False: out of memory; then what
+// is held is all there is.
 static bool gather(struct kube_stream *s, const char *text, size_t len, struct kube_frame *out)
 {
-	bool fits = len <= s->frame_max_bytes;
 	if (s->held.n == 0) {
-		tell(out, KUBE_FRAME_NONE, text, fits ? len : s->frame_max_bytes);
-		return fits;
+		tell(out, KUBE_FRAME_NONE, text, len);
+		return true;
 	}
-	fits = bytes_append(&s->held, text, len, s->frame_max_bytes);
+	bool is_there = bytes_append(&s->held, text, len, s->frame_max_bytes);
 	tell(out, KUBE_FRAME_NONE, s->held.at, s->held.n);
 	s->is_told = true;
-	return fits;
+	return is_there;
 }
 
 // Text of the value that is open, up to where it turned out to be none, is in *out. Goes back to the first newline in it: the number of
@@ -201,40 +200,38 @@ static size_t resync(struct kube_stream *s, size_t n_taken, struct kube_frame *o
 	return n_taken;
 }
 
-// The value grew by text[0..len) and is not over.
-static size_t carry(struct kube_stream *s, const char *text, size_t len, struct kube_frame *out)
+// What the open value is, told; it is not wanted any further.
+static size_t value_refuse(
+	struct kube_stream *s, size_t n, enum kube_frame_kind kind, struct kube_frame *out)
 {
-	if (bytes_append(&s->held, text, len, s->frame_max_bytes))
-		return len;
-	gather(s, text, len, out);
-	out->kind = KUBE_FRAME_TOO_LARGE;
+	out->kind = kind;
 	skip_start(s, KUBE_SKIP_VALUE);
-	return len;
+	return n;
 }
 
 // Goes on with the value that is open. Returns bytes taken.
 static size_t value_run(struct kube_stream *s, const char *text, size_t len, struct kube_frame *out)
 {
 	enum kube_grammar_verdict verdict;
-	size_t n = kube_grammar_run(&s->grammar, text, len, &verdict);
-	if (verdict == KUBE_GRAMMAR_MORE)
-		return carry(s, text, n, out);
-	bool fits = gather(s, text, n, out);
+	size_t room = s->frame_max_bytes - s->held.n;
+	size_t n = kube_grammar_run(&s->grammar, text, len < room ? len : room, &verdict);
+	if (verdict == KUBE_GRAMMAR_MORE && n == len &&
+		bytes_append(&s->held, text, n, s->frame_max_bytes))
+		return n;
+	bool is_there = gather(s, text, n, out);
 	if (verdict == KUBE_GRAMMAR_CLOSED) {
-		out->kind = fits ? KUBE_FRAME_VALUE : KUBE_FRAME_TOO_LARGE;
+		out->kind = is_there ? KUBE_FRAME_VALUE : KUBE_FRAME_TOO_LARGE;
 		s->is_open = false;
 		return n;
 	}
-	if (verdict == KUBE_GRAMMAR_DEEP || !fits) {
-		out->kind = fits ? KUBE_FRAME_TOO_DEEP : KUBE_FRAME_TOO_LARGE;
-		bool is_broken = verdict != KUBE_GRAMMAR_DEEP;
-		skip_start(s, is_broken ? garbage_skip(s) : KUBE_SKIP_VALUE);
-		return n;
-	}
-	if (s->kind == KUBE_STREAM_WATCH)
+	if (verdict == KUBE_GRAMMAR_MORE)
+		return value_refuse(s, n, KUBE_FRAME_TOO_LARGE, out);
+	if (verdict == KUBE_GRAMMAR_DEEP)
+		return value_refuse(s, n, KUBE_FRAME_TOO_DEEP, out);
+	if (s->kind == KUBE_STREAM_WATCH && is_there)
 		return resync(s, n, out);
 	out->kind = KUBE_FRAME_GARBAGE;
-	skip_start(s, KUBE_SKIP_ALL);
+	skip_start(s, garbage_skip(s));
 	return n;
 }
 
