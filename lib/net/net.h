@@ -85,6 +85,13 @@ const char *endpoint_format(const struct address *a, uint16_t port, char *buf, s
 struct mac {
 	uint8_t bytes[6];
 };
+// As a little-endian word's first six bytes; the others 0.
+static inline uint64_t mac_word(const struct mac *mac)
+{
+	uint64_t word = 0;
+	memcpy(&word, mac->bytes, sizeof(mac->bytes));
+	return word;
+}
 int mac_parse(const char *text, struct mac *out); // "02:00:00:00:00:01"
 const char *mac_format(const struct mac *mac, char buf[18]);
 

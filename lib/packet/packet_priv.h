@@ -20,6 +20,13 @@ static inline bool frame_is_to_group(const struct rte_mbuf *mbuf)
 	return eth->dst.bytes[0] & 1;
 }
 
+static __rte_always_inline void frame_write_macs(uint8_t *frame, const struct packet_macs *macs)
+{
+	memcpy(frame, &macs->first, sizeof(macs->first));
+	memcpy(frame + sizeof(macs->first), &macs->rest, sizeof(macs->rest));
+}
+_Static_assert(sizeof(uint64_t) + sizeof(uint32_t) == offsetof(struct eth_header, type), "both");
+
 static inline void frame_swap_macs(struct rte_mbuf *mbuf)
 {
 	struct eth_header *eth = packet_at(mbuf, 0);

@@ -24,9 +24,7 @@ void packet_rewrite_fragment(
 		packet_rewrite_fullnat(mbuf, p, nat);
 		return;
 	}
-	struct eth_header *eth = packet_at(mbuf, 0);
-	eth->dst = nat->dst_mac;
-	eth->src = nat->src_mac;
+	frame_write_macs(packet_at(mbuf, 0), &nat->macs);
 	if (!p->is_v6) {
 		rewrite_later_v4(mbuf, p, nat);
 		return;

@@ -3,7 +3,7 @@
 // fullnat: both addresses and both ports change, one delta for the addresses goes into the IPv4 header and into L4.
 #include "packet_priv.h"
 
-// Both ports as they lie in the packet, in struct packet and in struct packet_nat.
+// Both ports as they lie in the packet and in struct packet.
 static inline uint32_t ports_load(const rte_be16_t *src_port)
 {
 	uint32_t ports;
@@ -11,8 +11,6 @@ static inline uint32_t ports_load(const rte_be16_t *src_port)
 	return ports;
 }
 _Static_assert(offsetof(struct packet, dst_port) == offsetof(struct packet, src_port) + 2, "ports");
-_Static_assert(offsetof(struct packet_nat, dst_port) == offsetof(struct packet_nat, src_port) + 2,
-	"ports");
 
 static inline void rewrite_l4(
 	struct rte_mbuf *mbuf, const struct packet *p, uint32_t ports, uint64_t delta)
@@ -66,9 +64,7 @@ static inline uint64_t rewrite_v6(
 void packet_rewrite_fullnat(
 	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat)
 {
-	struct eth_header *eth = packet_at(mbuf, 0);
-	eth->dst = nat->dst_mac;
-	eth->src = nat->src_mac;
+	frame_write_macs(packet_at(mbuf, 0), &nat->macs);
 	uint64_t delta = p->is_v6 ? rewrite_v6(mbuf, p, nat) : rewrite_v4(mbuf, p, nat);
-	rewrite_l4(mbuf, p, ports_load(&nat->src_port), delta);
+	rewrite_l4(mbuf, p, nat->ports, delta);
 }

@@ -5,6 +5,5 @@
 
 void packet_rewrite_l2dsr(struct rte_mbuf *mbuf, const struct packet_macs *macs)
 {
-	memcpy(packet_at(mbuf, 0), macs, sizeof(*macs));
+	frame_write_macs(packet_at(mbuf, 0), macs);
 }
-_Static_assert(sizeof(struct packet_macs) == offsetof(struct eth_header, type), "as on the wire");

@@ -61,9 +61,9 @@ static inline uint8_t *tunnel_reframe_odd(
 static __rte_always_inline void tunnel_write_eth(
 	uint8_t *at, const struct packet_macs *macs, bool is_v6)
 {
-	struct eth_header *eth = (void *)at;
-	memcpy(eth, macs, sizeof(*macs));
-	eth->type = is_v6 ? RTE_BE16(NET_ETHERTYPE_V6) : RTE_BE16(NET_ETHERTYPE_V4);
+	frame_write_macs(at, macs);
+	((struct eth_header *)(void *)at)->type =
+		is_v6 ? RTE_BE16(NET_ETHERTYPE_V6) : RTE_BE16(NET_ETHERTYPE_V4);
 }
 
 static __rte_always_inline void tunnel_write_v4(uint8_t *at, const struct packet_tunnel *tunnel,

@@ -55,8 +55,7 @@ static void forward_error(
 	struct packet_nat outer = {
 		.src = from_peer ? (to_client ? *vip : *face) : packet->src,
 		.dst = *target,
-		.src_mac = p->ports[way.port].mac,
-		.dst_mac = way.mac,
+		.macs = packet_macs_make(&way.mac, &p->ports[way.port].mac),
 	};
 	struct packet_nat inner = {
 		// the quoted packet as its sender sent it

@@ -284,7 +284,7 @@ void stage_send_oneway(struct pipeline *p, struct burst *b, uint32_t i, uint64_t
 		return;
 	}
 	struct packet_outer outer = {
-		.macs = { .dst = way.mac, .src = port->mac },
+		.macs = packet_macs_make(&way.mac, &port->mac),
 		.id = p->tunnel_id++,
 		.entropy = (uint16_t)hash,
 	};
@@ -330,7 +330,7 @@ static inline bool send_plain(
 	if (unlikely(nexthop_word_state(word) != NEXTHOP_VALID || n_bytes + overhead > port->mtu))
 		return false;
 	struct packet_outer outer = {
-		.macs = { .dst = nexthop_word_mac(word), .src = port->mac },
+		.macs = packet_macs_of_words(word, port_mac_word(port)),
 		.id = p->tunnel_id,
 		.entropy = (uint16_t)hash,
 	};

@@ -165,6 +165,15 @@ static inline rte_be16_t flow_face_port(const struct flow_record *r)
 	return r->flags & FLOW_FLAG_DNAT ? r->client_port : r->snat_port;
 }
 
+// The MAC and what lies behind it, in one load.
+static inline uint64_t port_mac_word(const struct pipeline_port *port)
+{
+	uint64_t word;
+	memcpy(&word, port, sizeof(word));
+	return word;
+}
+_Static_assert(offsetof(struct pipeline_port, mac) == 0 && sizeof(struct pipeline_port) >= 8, "");
+
 static inline void relaxed_add(uint64_t *value, uint64_t n)
 {
 	__atomic_store_n(value, *value + n, __ATOMIC_RELAXED);

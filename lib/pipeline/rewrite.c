@@ -70,24 +70,20 @@ static inline void count_backend(
 }
 
 static inline struct packet_nat nat_make(const struct pipeline *p, const struct flow_record *r,
-	bool to_backend, const struct mac *src_mac, uint64_t dst_word)
+	bool to_backend, const struct pipeline_port *port, uint64_t dst_word)
 {
 	if (!to_backend)
 		return (struct packet_nat){
 			.src = p->snapshot->own[r->vip_slot].address,
 			.dst = r->client,
-			.src_port = r->vip_port,
-			.dst_port = r->client_port,
-			.src_mac = *src_mac,
-			.dst_mac = nexthop_word_mac(dst_word),
+			.ports = r->vip_port | (uint32_t)r->client_port << 16,
+			.macs = packet_macs_of_words(dst_word, port_mac_word(port)),
 		};
 	return (struct packet_nat){
 		.src = *flow_face(p, r),
 		.dst = *flow_server(p, r),
-		.src_port = flow_face_port(r),
-		.dst_port = flow_server_port(r),
-		.src_mac = *src_mac,
-		.dst_mac = nexthop_word_mac(dst_word),
+		.ports = flow_face_port(r) | (uint32_t)flow_server_port(r) << 16,
+		.macs = packet_macs_of_words(dst_word, port_mac_word(port)),
 	};
 }
 
@@ -106,7 +102,7 @@ static inline bool rewrite_plain(
 	const struct pipeline_port *port = &p->ports[nexthop_word_port(word)];
 	if (nexthop_word_state(word) != NEXTHOP_VALID || b->packets[i].l3_length > port->mtu)
 		return false;
-	struct packet_nat nat = nat_make(p, r, to_backend, &port->mac, word);
+	struct packet_nat nat = nat_make(p, r, to_backend, port, word);
 	packet_rewrite_fullnat(b->mbufs[i], &b->packets[i], &nat);
 	count_backend(p, b, i, r);
 	b->out_port[i] = nexthop_word_port(word);
@@ -135,8 +131,7 @@ static void rewrite_odd(struct pipeline *p, struct burst *b, uint32_t i, uint8_t
 		stage_refuse_size(p, b, i, (uint16_t)(port->mtu - growth));
 		return;
 	}
-	struct packet_nat nat =
-		nat_make(p, r, to_backend, &port->mac, nexthop_word(&way.mac, 0, 0));
+	struct packet_nat nat = nat_make(p, r, to_backend, port, mac_word(&way.mac));
 	if (r->flags & FLOW_FLAGS_ODD) {
 		if (!stage_rewrite_extra(p, b, i, &nat))
 			return;
@@ -176,8 +171,7 @@ void stage_rewrite_fragment(struct pipeline *p, struct burst *b, uint32_t i)
 		stage_drop(p, b, i, refused);
 		return;
 	}
-	struct packet_nat nat =
-		nat_make(p, r, to_backend, &p->ports[way.port].mac, nexthop_word(&way.mac, 0, 0));
+	struct packet_nat nat = nat_make(p, r, to_backend, &p->ports[way.port], mac_word(&way.mac));
 	packet_rewrite_fragment(b->mbufs[i], &b->packets[i], &nat);
 	count_backend(p, b, i, r);
 	stage_leave(b, i, &way);

@@ -17,6 +17,16 @@ enum mode {
 	MODE_MSS,
 };
 
+// As modes_check.py writes it.
+struct request_nat {
+	struct address src;
+	struct address dst;
+	rte_be16_t src_port;
+	rte_be16_t dst_port;
+	struct mac src_mac;
+	struct mac dst_mac;
+};
+
 struct request {
 	uint8_t mode;
 	uint8_t pad;
@@ -27,8 +37,8 @@ struct request {
 	uint16_t entropy;
 	uint16_t mss;
 	uint16_t n_frame;
-	struct packet_nat outer; // of the packet, or of the tunnel
-	struct packet_nat inner; // of what an error quotes
+	struct request_nat outer; // of the packet, or of the tunnel
+	struct request_nat inner; // of what an error quotes
 };
 _Static_assert(sizeof(struct request) == 112, "as modes_check.py has it");
 
@@ -38,6 +48,17 @@ struct reply {
 	uint8_t pad;
 	uint16_t n;
 };
+
+static struct packet_nat nat_make(const struct request_nat *r)
+{
+	return (struct packet_nat){
+		.src = r->src,
+		.dst = r->dst,
+		.src_port = r->src_port,
+		.dst_port = r->dst_port,
+		.macs = packet_macs_make(&r->dst_mac, &r->src_mac),
+	};
+}
 
 static struct rte_mbuf *mbuf_make(const struct request *r, const uint8_t *frame)
 {
@@ -53,12 +74,13 @@ static struct rte_mbuf *mbuf_make(const struct request *r, const uint8_t *frame)
 static bool rewrite_error(struct rte_mbuf *mbuf, const struct packet *p, const struct request *r)
 {
 	struct packet quoted;
+	struct packet_nat outer = nat_make(&r->outer), inner = nat_make(&r->inner);
 	if (!packet_l4_checksum_ok(mbuf, p) || !packet_parse_quoted(mbuf, p, &quoted))
 		return false;
 	if (r->mode == MODE_ICMP_ERROR_CROSS)
-		return packet_rewrite_icmp_error_cross(mbuf, p, &quoted, &r->outer, &r->inner) ==
+		return packet_rewrite_icmp_error_cross(mbuf, p, &quoted, &outer, &inner) ==
 		       DROP_NONE;
-	packet_rewrite_icmp_error(mbuf, p, &quoted, &r->outer, &r->inner);
+	packet_rewrite_icmp_error(mbuf, p, &quoted, &outer, &inner);
 	return true;
 }
 
@@ -66,7 +88,7 @@ static bool rewrite_tunnel(struct rte_mbuf *mbuf, const struct packet *p, const 
 {
 	struct packet_tunnel tunnel;
 	struct packet_outer outer = {
-		.macs = { r->outer.dst_mac, r->outer.src_mac },
+		.macs = packet_macs_make(&r->outer.dst_mac, &r->outer.src_mac),
 		.id = r->id,
 		.entropy = r->entropy,
 	};
@@ -81,20 +103,20 @@ static bool rewrite(struct rte_mbuf *mbuf, const struct request *r)
 {
 	struct packet p;
 	packet_parse(mbuf, NULL, &p);
-	struct packet_macs macs = { r->outer.dst_mac, r->outer.src_mac };
+	struct packet_nat nat = nat_make(&r->outer);
 	struct packet_quoted_tunnel quoted;
 	switch (r->mode) {
 	case MODE_NAT:
-		packet_rewrite_fullnat(mbuf, &p, &r->outer);
+		packet_rewrite_fullnat(mbuf, &p, &nat);
 		return p.kind == PACKET_FLOW;
 	case MODE_IPIP:
 	case MODE_GUE:
 		return p.kind != PACKET_BAD && rewrite_tunnel(mbuf, &p, r);
 	case MODE_L2DSR:
-		packet_rewrite_l2dsr(mbuf, &macs);
+		packet_rewrite_l2dsr(mbuf, &nat.macs);
 		return p.kind != PACKET_BAD;
 	case MODE_CROSS:
-		return p.kind == PACKET_FLOW && packet_rewrite_cross(mbuf, &p, &r->outer);
+		return p.kind == PACKET_FLOW && packet_rewrite_cross(mbuf, &p, &nat);
 	case MODE_RELAYED_ERROR:
 		return packet_l4_checksum_ok(mbuf, &p) &&
 		       packet_parse_quoted_tunnel(mbuf, &p, &quoted) &&

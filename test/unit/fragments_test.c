@@ -901,8 +901,8 @@ static struct packet_nat nat_random(bool is_v6, uint64_t *seed)
 		.dst = address(is_v6 ? "2001:db8:9::2" : "10.9.0.2"),
 		.src_port = (rte_be16_t)frame_random(seed),
 		.dst_port = (rte_be16_t)frame_random(seed),
-		.src_mac = { { 2, 0, 0, 0, 0, 2 } },
-		.dst_mac = { { 2, 0, 0, 0, 9, 2 } } };
+		.macs = packet_macs_make(&(struct mac){ { 2, 0, 0, 0, 9, 2 } },
+			&(struct mac){ { 2, 0, 0, 0, 0, 2 } }) };
 	nat.src.bytes[15] = (uint8_t)frame_random(seed);
 	nat.dst.bytes[15] = (uint8_t)frame_random(seed);
 	return nat;

@@ -80,8 +80,7 @@ static size_t expect_ip(uint8_t *out, const uint8_t *frame_in, size_t ip,
 static size_t expect_cross(uint8_t *out, const struct packet_nat *nat)
 {
 	struct frame_layout l = frame_layout_of(frame, 14);
-	memcpy(out, &nat->dst_mac, 6);
-	memcpy(out + 6, &nat->src_mac, 6);
+	memcpy(out, &nat->macs, 12);
 	frame_put16(out + 12, l.is_v6 ? 0x0800 : 0x86dd);
 	size_t n = 14 + expect_ip(out + 14, frame, 14, nat, l.end - l.l4, 1);
 	size_t l4 = n - (l.end - l.l4);
@@ -103,7 +102,7 @@ static void random_bytes(uint64_t *seed, void *out, size_t n)
 // Often with words of 0 and 0xffff, where one's-complement sums have their corners.
 static struct packet_nat random_nat(uint64_t *seed, bool is_v6)
 {
-	struct packet_nat nat = { .src_mac = new_src_mac, .dst_mac = new_dst_mac };
+	struct packet_nat nat = { .macs = packet_macs_make(&new_dst_mac, &new_src_mac) };
 	uint16_t words[18];
 	random_bytes(seed, words, sizeof(words));
 	for (int i = 0; i < 18; i++) {
@@ -304,8 +303,7 @@ static void error_nats(bool to_v6, struct packet_nat *outer, struct packet_nat *
 	*outer = (struct packet_nat){
 		.src = inner->dst,
 		.dst = inner->src,
-		.src_mac = new_src_mac,
-		.dst_mac = new_dst_mac,
+		.macs = packet_macs_make(&new_dst_mac, &new_src_mac),
 	};
 }
 
@@ -352,8 +350,7 @@ static size_t expect_error(uint8_t type, uint8_t code, uint32_t word, size_t n_k
 	size_t icmp = l.is_v6 ? 34 : 54, quoted = icmp + 8;
 	memset(want, 0, icmp + 8);
 	expect_ip(want + 14, frame, 14, &outer, 0, 1);
-	memcpy(want, &outer.dst_mac, 6);
-	memcpy(want + 6, &outer.src_mac, 6);
+	memcpy(want, &outer.macs, 12);
 	frame_put16(want + 12, l.is_v6 ? 0x0800 : 0x86dd);
 	want[icmp] = type;
 	want[icmp + 1] = code;

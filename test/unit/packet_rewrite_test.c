@@ -51,7 +51,7 @@ static void random_bytes(uint64_t *seed, void *out, size_t n)
 // Addresses and ports of a NAT; often with words of 0 and 0xffff, where one's-complement sums have their corners.
 static struct packet_nat random_nat(uint64_t *seed, bool is_v6)
 {
-	struct packet_nat nat = { .src_mac = new_src_mac, .dst_mac = new_dst_mac };
+	struct packet_nat nat = { .macs = packet_macs_make(&new_dst_mac, &new_src_mac) };
 	random_bytes(seed, &nat.src, 32);
 	uint16_t words[18];
 	memcpy(words, &nat.src, 36);
@@ -73,8 +73,7 @@ static struct packet_nat random_nat(uint64_t *seed, bool is_v6)
 // What the frame ought to become: written field by field, checksums recomputed.
 static void expect_fullnat(uint8_t *out, bool is_v6, const struct packet_nat *nat)
 {
-	memcpy(out, &nat->dst_mac, 6);
-	memcpy(out + 6, &nat->src_mac, 6);
+	memcpy(out, &nat->macs, 12);
 	out[is_v6 ? 21 : 22]--;
 	memcpy(out + (is_v6 ? 22 : 26), nat->src.bytes + (is_v6 ? 0 : 12), is_v6 ? 16 : 4);
 	memcpy(out + (is_v6 ? 38 : 30), nat->dst.bytes + (is_v6 ? 0 : 12), is_v6 ? 16 : 4);
@@ -246,8 +245,7 @@ static void error_nats(bool is_v6, struct packet_nat *outer, struct packet_nat *
 	*outer = (struct packet_nat){
 		.src = inner->dst,
 		.dst = inner->src,
-		.src_mac = new_src_mac,
-		.dst_mac = new_dst_mac,
+		.macs = packet_macs_make(&new_dst_mac, &new_src_mac),
 	};
 }
 

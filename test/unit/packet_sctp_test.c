@@ -205,8 +205,7 @@ static void random_nat(uint64_t *seed, bool is_v6, struct packet_nat *nat)
 static void expect_fullnat(uint8_t *out, bool is_v6, const struct packet_nat *nat)
 {
 	size_t l4 = frame_layout_of(out, 14).l4;
-	memcpy(out, &nat->dst_mac, 6);
-	memcpy(out + 6, &nat->src_mac, 6);
+	memcpy(out, &nat->macs, 12);
 	out[is_v6 ? 21 : 22]--;
 	memcpy(out + (is_v6 ? 22 : 26), nat->src.bytes + (is_v6 ? 0 : 12), is_v6 ? 16 : 4);
 	memcpy(out + (is_v6 ? 38 : 30), nat->dst.bytes + (is_v6 ? 0 : 12), is_v6 ? 16 : 4);

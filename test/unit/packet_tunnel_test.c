@@ -14,7 +14,8 @@
 
 static uint8_t frame[FRAME_MAX], want[FRAME_MAX];
 
-static const struct packet_macs macs = { { { 2, 0, 0, 0, 0, 0x33 } }, { { 2, 0, 0, 0, 0, 0x22 } } };
+// 02:00:00:00:00:33, 02:00:00:00:00:22
+static const struct packet_macs macs = { 0x0002330000000002, 0x22000000 };
 
 static struct address address(const char *text)
 {
