@@ -116,6 +116,8 @@ static uint32_t flow_take_record(struct flow_table *table)
 	uint32_t idx = table->first_free;
 	if (idx != FLOW_NONE) {
 		table->first_free = table->records[idx].stamp_s;
+		if (table->first_free != FLOW_NONE) // the next new flow's
+			flow_prefetch_record(table, table->first_free);
 		return idx;
 	}
 	if (table->n_used == table->capacity)
@@ -216,23 +218,19 @@ static uint32_t flow_make_room(struct flow_table *table, uint32_t primary, uint3
 	return UINT32_MAX;
 }
 
-bool flow_insert_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum flow_side side)
+// The primary bucket is full.
+static __attribute__((noinline)) bool flow_insert_elsewhere(
+	struct flow_table *table, uint64_t hash, uint32_t entry)
 {
 	uint16_t tag = flow_tag(hash);
 	uint32_t primary = flow_primary_bucket(table, hash);
-	uint32_t entry = flow_entry_make(idx, side);
-	uint32_t b = primary;
+	uint32_t b = flow_other_bucket(table->n_buckets, primary, tag);
 	uint32_t empty = flow_match(flow_bucket(table, b), 0);
 	if (empty == 0) {
-		uint32_t other = flow_other_bucket(table->n_buckets, primary, tag);
-		b = other;
+		b = flow_make_room(table, primary, b);
+		if (b == UINT32_MAX)
+			return false;
 		empty = flow_match(flow_bucket(table, b), 0);
-		if (empty == 0) {
-			b = flow_make_room(table, primary, other);
-			if (b == UINT32_MAX)
-				return false;
-			empty = flow_match(flow_bucket(table, b), 0);
-		}
 	}
 	if (b != primary) {
 		flow_count_displaced(flow_bucket(table, primary), tag);
@@ -242,48 +240,75 @@ bool flow_insert_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum
 	return true;
 }
 
-// Empties the slot of `entry` in bucket b, if it is there.
-static bool flow_clear_slot(struct flow_bucket *bucket, uint16_t tag, uint32_t entry)
+static inline bool flow_insert(struct flow_table *table, uint64_t hash, uint32_t entry)
+{
+	struct flow_bucket *bucket = flow_bucket(table, flow_primary_bucket(table, hash));
+	uint32_t empty = flow_match(bucket, 0);
+	if (unlikely(empty == 0))
+		return flow_insert_elsewhere(table, hash, entry);
+	uint32_t slot = (uint32_t)__builtin_ctz(empty);
+	bucket->tags[slot] = flow_tag(hash);
+	bucket->entries[slot] = entry;
+	return true;
+}
+
+bool flow_insert_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum flow_side side)
+{
+	return flow_insert(table, hash, flow_entry_make(idx, side));
+}
+
+// Slot of an entry, or FLOW_BUCKET_SLOTS: not in this bucket.
+static inline uint32_t flow_slot_of(const struct flow_bucket *bucket, uint16_t tag, uint32_t entry)
 {
 	for (uint32_t mask = flow_match(bucket, tag); mask != 0; mask &= mask - 1) {
 		uint32_t slot = (uint32_t)__builtin_ctz(mask);
-		if (bucket->entries[slot] != entry)
-			continue;
-		bucket->tags[slot] = 0;
-		return true;
+		if (likely(bucket->entries[slot] == entry))
+			return slot;
 	}
-	return false;
+	return FLOW_BUCKET_SLOTS;
+}
+
+// Takes a key out that lies in its other bucket.
+static __attribute__((noinline)) void flow_delete_displaced(
+	struct flow_table *table, uint64_t hash, uint32_t entry)
+{
+	uint16_t tag = flow_tag(hash);
+	uint32_t b = flow_primary_bucket(table, hash);
+	struct flow_bucket *other = flow_bucket(table, flow_other_bucket(table->n_buckets, b, tag));
+	uint32_t slot = flow_slot_of(other, tag, entry | FLOW_ENTRY_MOVED);
+	assert(slot < FLOW_BUCKET_SLOTS);
+	other->tags[slot] = 0;
+	flow_count_returned(flow_bucket(table, b));
+}
+
+// `slot`: in the primary bucket, or FLOW_BUCKET_SLOTS.
+static inline void flow_delete(
+	struct flow_table *table, uint64_t hash, uint32_t slot, uint32_t entry)
+{
+	if (likely(slot < FLOW_BUCKET_SLOTS))
+		flow_bucket(table, flow_primary_bucket(table, hash))->tags[slot] = 0;
+	else
+		flow_delete_displaced(table, hash, entry);
 }
 
 void flow_delete_key(struct flow_table *table, uint64_t hash, uint32_t idx, enum flow_side side)
 {
-	uint16_t tag = flow_tag(hash);
-	uint32_t b = flow_primary_bucket(table, hash);
 	uint32_t entry = flow_entry_make(idx, side);
-	struct flow_bucket *primary = flow_bucket(table, b);
-	if (flow_clear_slot(primary, tag, entry))
-		return;
-	uint32_t other = flow_other_bucket(table->n_buckets, b, tag);
-	bool found = flow_clear_slot(flow_bucket(table, other), tag, entry | FLOW_ENTRY_MOVED);
-	assert(found);
-	flow_count_returned(primary);
+	const struct flow_bucket *primary = flow_bucket(table, flow_primary_bucket(table, hash));
+	flow_delete(table, hash, flow_slot_of(primary, flow_tag(hash), entry), entry);
 }
 
 // ---------------------------------------------------------------- flows
 
-uint32_t flow_add(struct flow_table *table, const struct flow_record *record)
+uint32_t flow_add_hashed(struct flow_table *table, const struct flow_record *record,
+	uint64_t client_hash, uint64_t backend_hash)
 {
-	struct flow_key client = flow_client_key(record), backend = flow_backend_key(record);
-	uint64_t client_hash = flow_hash(table, &client);
-	uint64_t backend_hash = flow_hash(table, &backend);
-	flow_prefetch_bucket(table, client_hash);
-	flow_prefetch_bucket(table, backend_hash);
 	uint32_t idx = flow_take_record(table);
 	if (idx == FLOW_NONE)
 		return FLOW_NONE;
-	if (!flow_insert_key(table, client_hash, idx, FLOW_SIDE_CLIENT))
+	if (!flow_insert(table, client_hash, flow_entry_make(idx, FLOW_SIDE_CLIENT)))
 		goto no_room;
-	if (!flow_insert_key(table, backend_hash, idx, FLOW_SIDE_BACKEND)) {
+	if (!flow_insert(table, backend_hash, flow_entry_make(idx, FLOW_SIDE_BACKEND))) {
 		flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
 		goto no_room;
 	}
@@ -300,16 +325,33 @@ no_room:
 	return FLOW_NONE;
 }
 
-void flow_remove(struct flow_table *table, uint32_t idx)
+uint32_t flow_add(struct flow_table *table, const struct flow_record *record)
 {
-	struct flow_record *r = &table->records[idx];
-	assert(idx < table->capacity && r->state != FLOW_STATE_FREE);
-	struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
+	struct flow_key client = flow_client_key(record), backend = flow_backend_key(record);
 	uint64_t client_hash = flow_hash(table, &client);
 	uint64_t backend_hash = flow_hash(table, &backend);
-	flow_prefetch_bucket(table, backend_hash);
-	flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
-	flow_delete_key(table, backend_hash, idx, FLOW_SIDE_BACKEND);
+	flow_prefetch_add(table, client_hash, backend_hash);
+	return flow_add_hashed(table, record, client_hash, backend_hash);
+}
+
+static void flow_prefetch_if_full(const struct flow_table *table, uint64_t hash)
+{
+	uint32_t b = flow_primary_bucket(table, hash);
+	if (unlikely(flow_match(flow_bucket(table, b), 0) == 0))
+		flow_prefetch_line(
+			flow_bucket(table, flow_other_bucket(table->n_buckets, b, flow_tag(hash))));
+}
+
+void flow_prefetch_room(const struct flow_table *table, uint64_t client_hash, uint64_t backend_hash)
+{
+	flow_prefetch_if_full(table, client_hash);
+	flow_prefetch_if_full(table, backend_hash);
+}
+
+// The keys of record idx are out: so is the flow.
+static void flow_free_record(struct flow_table *table, uint32_t idx)
+{
+	struct flow_record *r = &table->records[idx];
 	if (flow_state_yields(r->state))
 		flow_count_yielding(table, idx, -1);
 	flow_write_begin(r);
@@ -317,6 +359,68 @@ void flow_remove(struct flow_table *table, uint32_t idx)
 	flow_return_record(table, idx);
 	flow_write_end(r);
 	table->n_flows--;
+}
+
+void flow_remove(struct flow_table *table, uint32_t idx)
+{
+	const struct flow_record *r = &table->records[idx];
+	assert(idx < table->capacity && r->state != FLOW_STATE_FREE);
+	struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
+	uint64_t client_hash = flow_hash(table, &client);
+	uint64_t backend_hash = flow_hash(table, &backend);
+	flow_prefetch_add(table, client_hash, backend_hash);
+	flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
+	flow_delete_key(table, backend_hash, idx, FLOW_SIDE_BACKEND);
+	flow_free_record(table, idx);
+}
+
+void flow_remove_begin(const struct flow_table *table, const uint32_t *idx, uint32_t n,
+	uint64_t out_hashes[2 * FLOW_REMOVE_MAX])
+{
+	struct flow_key keys[2 * FLOW_REMOVE_MAX];
+	assert(n <= FLOW_REMOVE_MAX);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct flow_record *r = &table->records[idx[i]];
+		assert(idx[i] < table->capacity && r->state != FLOW_STATE_FREE);
+		keys[2 * i] = flow_client_key(r);
+		keys[2 * i + 1] = flow_backend_key(r);
+	}
+	flow_hash_bulk(table, keys, 2 * n, out_hashes);
+}
+
+void flow_remove_end(
+	struct flow_table *table, const uint32_t *idx, uint32_t n, const uint64_t *hashes)
+{
+	uint8_t slots[2 * FLOW_REMOVE_MAX];
+	for (uint32_t k = 0; k < 2 * n; k++) {
+		uint32_t b = flow_primary_bucket(table, hashes[k]);
+		uint16_t tag = flow_tag(hashes[k]);
+		uint32_t slot = flow_slot_of(
+			flow_bucket(table, b), tag, flow_entry_make(idx[k / 2], k % 2));
+		slots[k] = (uint8_t)slot;
+		if (unlikely(slot == FLOW_BUCKET_SLOTS))
+			flow_prefetch_line(
+				flow_bucket(table, flow_other_bucket(table->n_buckets, b, tag)));
+	}
+	// No removal moves another key: the slots are still right.
+	for (uint32_t i = 0; i < n; i++) {
+		for (uint32_t side = 0; side < 2; side++)
+			flow_delete(table, hashes[2 * i + side], slots[2 * i + side],
+				flow_entry_make(idx[i], side));
+		flow_free_record(table, idx[i]);
+	}
+}
+
+void flow_remove_bulk(struct flow_table *table, const uint32_t *idx, uint32_t n)
+{
+	uint64_t hashes[2 * FLOW_REMOVE_MAX];
+	for (uint32_t i = 0; i < n; i++)
+		flow_prefetch_record(table, idx[i]);
+	for (uint32_t first = 0; first < n; first += FLOW_REMOVE_MAX) {
+		uint32_t n_here = n - first < FLOW_REMOVE_MAX ? n - first : FLOW_REMOVE_MAX;
+		flow_remove_begin(table, idx + first, n_here, hashes);
+		flow_remove_end(table, idx + first, n_here, hashes);
+	}
 }
 
 bool flow_copy(const struct flow_table *table, uint32_t idx, struct flow_record *out)

@@ -219,6 +219,10 @@ static inline void flow_prefetch_bucket(const struct flow_table *table, uint64_t
 	flow_prefetch_line((const char *)table->buckets + 64ull * flow_primary_bucket(table, hash));
 }
 
+// Hashes of n (at most 64) keys, several at a time, and the asking for their primary buckets.
+void flow_hash_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
+	uint64_t *out_hashes);
+
 // Looks up n (at most 64) keys: out_idx[i] = record index or FLOW_NONE, out_side[i] = whose key
 // matched, out_hashes[i] = flow_hash of the key, for who adds it then. Three short loops, prefetch between.
 // The scalar version and the SIMD ones (chosen once by flow_select_variant) give identical results.
@@ -245,6 +249,30 @@ static inline void flow_prefetch_keys(const struct flow_table *table, const stru
 // again). Precondition: neither key is present.
 uint32_t flow_add(struct flow_table *table, const struct flow_record *record);
 void flow_remove(struct flow_table *table, uint32_t idx);
+
+// For several flows that come in one burst, each a loop over all of them: hashes and prefetch_add as soon as the
+// keys are known; prefetch_room when these lines may be there: it looks whether a primary bucket is full and asks
+// for the other one then (so it does for one key in twelve at 75 % of the capacity, in four when full); add_hashed, which is
+// flow_add with the hashes of the record's two keys.
+static inline void flow_prefetch_add(
+	const struct flow_table *table, uint64_t client_hash, uint64_t backend_hash)
+{
+	flow_prefetch_bucket(table, client_hash);
+	flow_prefetch_bucket(table, backend_hash);
+}
+void flow_prefetch_room(
+	const struct flow_table *table, uint64_t client_hash, uint64_t backend_hash);
+uint32_t flow_add_hashed(struct flow_table *table, const struct flow_record *record,
+	uint64_t client_hash, uint64_t backend_hash);
+// Removes n flows, each named once, in two halves with room for other work between: the first (n at most
+// FLOW_REMOVE_MAX) reads the records, gives the hashes of both keys of each and asks for their buckets.
+#define FLOW_REMOVE_MAX 32u
+void flow_remove_begin(const struct flow_table *table, const uint32_t *idx, uint32_t n,
+	uint64_t out_hashes[2 * FLOW_REMOVE_MAX]);
+void flow_remove_end(
+	struct flow_table *table, const uint32_t *idx, uint32_t n, const uint64_t *hashes);
+// Both halves, any n.
+void flow_remove_bulk(struct flow_table *table, const uint32_t *idx, uint32_t n);
 
 // Around any change of a live record's fields that readers must see together. A lone change of one
 // aligned field (stamp_s, state) needs no bracket. [worker]

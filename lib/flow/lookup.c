@@ -186,25 +186,6 @@ FLOW_TARGET_AVX512 static inline uint32_t flow_match_avx512(
 #include "lookup_body_priv.h"
 #endif
 
-typedef void flow_bulk_function(const struct flow_table *table, const struct flow_key *keys,
-	uint32_t n, uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side);
-
-#ifdef __SSE2__
-#define FLOW_BULK_DEFAULT flow_bulk_sse2
-#else
-#define FLOW_BULK_DEFAULT flow_bulk_scalar
-#endif
-
-// A mutable global in lib/ (against design rule 1): it is the processor's property, not a table's;
-// written before threads start, constant from then on, and any value gives the same results.
-static flow_bulk_function *flow_bulk = FLOW_BULK_DEFAULT;
-
-void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
-	uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side)
-{
-	flow_bulk(table, keys, n, out_hashes, out_idx, out_side);
-}
-
 static bool flow_always(void)
 {
 	return true;
@@ -224,25 +205,50 @@ static bool flow_has_avx512(void)
 }
 #endif
 
+struct flow_variant {
+	const char *name;
+	void (*bulk)(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
+		uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side);
+	void (*hash)(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
+		uint64_t *out_hashes, uint64_t *out_lines);
+	bool (*runs_here)(void);
+};
+
+static const struct flow_variant flow_variants[] = { // fastest first
+#ifdef __SSE2__
+	{ "avx512", flow_bulk_avx512, flow_hash_lines_avx512, flow_has_avx512 },
+	{ "avx2", flow_bulk_avx2, flow_hash_lines_avx2, flow_has_avx2 },
+	{ "sse2", flow_bulk_sse2, flow_hash_lines_sse2, flow_always },
+#endif
+	{ "scalar", flow_bulk_scalar, flow_hash_lines_scalar, flow_always }
+};
+
+// A mutable global in lib/ (against design rule 1): it is the processor's property, not a table's;
+// written before threads start, constant from then on, and any value gives the same results.
+static const struct flow_variant *flow_variant =
+	&flow_variants[ARRAY_SIZE(flow_variants) > 1 ? ARRAY_SIZE(flow_variants) - 2 : 0];
+
+void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
+	uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side)
+{
+	flow_variant->bulk(table, keys, n, out_hashes, out_idx, out_side);
+}
+
+void flow_hash_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
+	uint64_t *out_hashes)
+{
+	uint64_t lines[FLOW_BULK_MAX];
+	flow_variant->hash(table, keys, n, out_hashes, lines);
+}
+
 const char *flow_select_variant(const char *name)
 {
-	static const struct {
-		const char *name;
-		flow_bulk_function *bulk;
-		bool (*runs_here)(void);
-	} variants[] = { // fastest first
-#ifdef __SSE2__
-		{ "avx512", flow_bulk_avx512, flow_has_avx512 },
-		{ "avx2", flow_bulk_avx2, flow_has_avx2 }, { "sse2", flow_bulk_sse2, flow_always },
-#endif
-		{ "scalar", flow_bulk_scalar, flow_always }
-	};
-	for (uint32_t i = 0; i < ARRAY_SIZE(variants); i++) {
-		if ((name != NULL && strcmp(name, variants[i].name) != 0) ||
-			!variants[i].runs_here())
+	for (uint32_t i = 0; i < ARRAY_SIZE(flow_variants); i++) {
+		const struct flow_variant *v = &flow_variants[i];
+		if ((name != NULL && strcmp(name, v->name) != 0) || !v->runs_here())
 			continue;
-		flow_bulk = variants[i].bulk;
-		return variants[i].name;
+		flow_variant = v;
+		return v->name;
 	}
 	return NULL;
 }

@@ -14,6 +14,13 @@
 // the next hashes are made. Records are compared in the order in which they were asked for: those that were found
 // in a second bucket come last, so that nobody waits behind them. Measured: see sluice-bench table.
 
+FLOW_TARGET static void FLOW_NAME(flow_hash_lines)(const struct flow_table *table,
+	const struct flow_key *keys, uint32_t n, uint64_t *hashes, uint64_t *lines)
+{
+	for (uint32_t i = FLOW_HASHES(table, keys, n, hashes, lines); i < n; i++)
+		lines[i] = flow_hash_line(table, &keys[i], &hashes[i]);
+}
+
 FLOW_TARGET static inline struct flow_candidate FLOW_NAME(flow_take)(const struct flow_table *table,
 	const struct flow_bucket *bucket, uint32_t mask, uint32_t key)
 {
@@ -32,9 +39,7 @@ FLOW_TARGET static void FLOW_NAME(flow_bulk)(const struct flow_table *table,
 	uint32_t n_found = 0, n_later = 0;
 	const char *buckets = table->buckets;
 
-	for (uint32_t i = FLOW_HASHES(table, keys, n, hashes, lines); i < n; i++)
-		lines[i] = flow_hash_line(table, &keys[i], &hashes[i]);
-
+	FLOW_NAME(flow_hash_lines)(table, keys, n, hashes, lines);
 #pragma GCC unroll 2
 	for (uint32_t i = 0; i < n; i++) {
 		const struct flow_bucket *bucket = (const void *)(buckets + lines[i]);

@@ -240,6 +240,88 @@ static void test_twin(void **state)
 	run_against_twin(5000, 100, 100000);
 }
 
+// Up to n flows that are, or are not, in the table, each once.
+static uint32_t rig_pick(const struct rig *r, uint32_t n, bool present, uint32_t *ids)
+{
+	uint32_t n_got = 0, first = (uint32_t)(rng() % r->n_ids);
+	for (uint32_t i = 0; i < r->n_ids && n_got < n; i++) {
+		uint32_t id = (first + i * 7919) % r->n_ids; // a prime that divides no n_ids here
+		if ((r->twin[id] != FLOW_NONE) == present)
+			ids[n_got++] = id;
+	}
+	return n_got;
+}
+
+// As the data path adds and removes: in bursts, with hashes made before.
+static void run_bursts(uint32_t capacity, uint32_t fill_percent, uint32_t n_bursts)
+{
+	struct rig r;
+	uint32_t target = capacity * fill_percent / 100, ids[100], idx[100];
+	rig_start(&r, capacity, capacity * 2);
+	for (uint32_t b = 0; b < n_bursts; b++) {
+		struct flow_key keys[64];
+		uint64_t hashes[64];
+		uint32_t room = target - r.table.n_flows;
+		uint32_t n = rig_pick(&r, (uint32_t)(rng() % 33), false, ids);
+		n = n < room ? n : room;
+		for (uint32_t i = 0; i < 2 * n; i++)
+			keys[i] = make_key(ids[i / 2], i % 2);
+		flow_hash_bulk(&r.table, keys, 2 * n, hashes);
+		for (uint32_t i = 0; i < n; i++)
+			flow_prefetch_room(&r.table, hashes[2 * i], hashes[2 * i + 1]);
+		for (uint32_t i = 0; i < n; i++) {
+			struct flow_record record = make_flow(ids[i]);
+			r.twin[ids[i]] = flow_add_hashed(
+				&r.table, &record, hashes[2 * i], hashes[2 * i + 1]);
+			assert_int_not_equal(r.twin[ids[i]], FLOW_NONE);
+		}
+		rig_check_lookups(&r);
+		n = rig_pick(
+			&r, r.table.n_flows == target ? (uint32_t)(rng() % 100) : 0, true, ids);
+		for (uint32_t i = 0; i < n; i++) {
+			idx[i] = r.twin[ids[i]];
+			r.twin[ids[i]] = FLOW_NONE;
+		}
+		flow_remove_bulk(&r.table, idx, n);
+		rig_check_lookups(&r);
+		if (b % 50 == 0)
+			check_invariants(&r.table);
+	}
+	check_invariants(&r.table);
+	rig_end(&r);
+}
+
+static void test_bursts(void **state)
+{
+	rng_start("bursts");
+	run_bursts(64, 100, 500);
+	run_bursts(1000, 75, 1000);
+	run_bursts(3000, 100, 1000); // keys that lie elsewhere
+}
+
+static void test_hash_bulk(void **state)
+{
+	struct flow_key keys[64];
+	uint64_t hashes[64], beyond = 0xeeeeeeeeeeeeeeee;
+	struct rig r;
+	rng_start("hash bulk");
+	rig_start(&r, 10, 1);
+	for (uint32_t v = 0; v < ARRAY_SIZE(variants); v++) {
+		if (flow_select_variant(variants[v]) == NULL)
+			continue;
+		for (uint32_t n = 0; n <= 64; n++) {
+			for (uint32_t i = 0; i < 64; i++)
+				keys[i] = make_key((uint32_t)rng(), rng() & 1);
+			memset(hashes, 0xee, sizeof(hashes));
+			flow_hash_bulk(&r.table, keys, n, hashes);
+			for (uint32_t i = 0; i < 64; i++)
+				assert_int_equal(
+					hashes[i], i < n ? flow_hash(&r.table, &keys[i]) : beyond);
+		}
+	}
+	rig_end(&r);
+}
+
 static void test_flows_differ(void **state)
 {
 	// The other tests rely on one number, one flow.
@@ -847,6 +929,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_flows_differ),
 		cmocka_unit_test(test_twin),
+		cmocka_unit_test(test_bursts),
+		cmocka_unit_test(test_hash_bulk),
 		cmocka_unit_test(test_full_capacity),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_init_refused),
