@@ -223,6 +223,10 @@ static inline void flow_prefetch_bucket(const struct flow_table *table, uint64_t
 void flow_hash_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
 	uint64_t *out_hashes);
 
+// flow_key_hash of any number of keys, several at a time.
+void flow_hash_keys(const struct hash_schedule *s, const struct flow_key *keys, uint32_t n,
+	uint64_t *out_hashes);
+
 // Looks up n (at most 64) keys: out_idx[i] = record index or FLOW_NONE, out_side[i] = whose key
 // matched, out_hashes[i] = flow_hash of the key, for who adds it then. Three short loops, prefetch between.
 // The scalar version and the SIMD ones (chosen once by flow_select_variant) give identical results.

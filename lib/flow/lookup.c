@@ -70,6 +70,13 @@ static inline uint64_t flow_entry_line(uint32_t entry)
 }
 _Static_assert(sizeof(struct flow_record) == 4 << 4, "an entry's index lies 2 bits up");
 
+static void flow_hash_keys_scalar(const struct hash_schedule *s, const struct flow_key *keys,
+	uint32_t n, uint64_t *out_hashes)
+{
+	for (uint32_t i = 0; i < n; i++)
+		out_hashes[i] = flow_key_hash(s, &keys[i]);
+}
+
 // No hashes at once: they are made one by one.
 static inline uint32_t flow_hash_none(const struct flow_table *table, const struct flow_key *keys,
 	uint32_t n, uint64_t *hashes, uint64_t *lines)
@@ -155,6 +162,18 @@ FLOW_TARGET_AVX2 static inline uint32_t flow_hash_avx2(const struct flow_table *
 	return i;
 }
 
+FLOW_TARGET_AVX2 static void flow_hash_keys_avx2(const struct hash_schedule *schedule,
+	const struct flow_key *keys, uint32_t n, uint64_t *out_hashes)
+{
+	const struct hash_schedule s = *schedule;
+	uint32_t i;
+	for (i = 0; i + 4 <= n; i += 4)
+		_mm256_storeu_si256(
+			(__m256i *)(void *)&out_hashes[i], flow_hash4_avx2(&s, &keys[i]));
+	for (; i < n; i++)
+		out_hashes[i] = flow_key_hash(&s, &keys[i]);
+}
+
 // Two bits per slot: what the compare gives, without packing it.
 FLOW_TARGET_AVX2 static inline uint32_t flow_match_avx2(
 	const struct flow_bucket *bucket, uint16_t tag)
@@ -211,16 +230,19 @@ struct flow_variant {
 		uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side);
 	void (*hash)(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
 		uint64_t *out_hashes, uint64_t *out_lines);
+	void (*keys)(const struct hash_schedule *s, const struct flow_key *keys, uint32_t n,
+		uint64_t *out_hashes);
 	bool (*runs_here)(void);
 };
 
 static const struct flow_variant flow_variants[] = { // fastest first
 #ifdef __SSE2__
-	{ "avx512", flow_bulk_avx512, flow_hash_lines_avx512, flow_has_avx512 },
-	{ "avx2", flow_bulk_avx2, flow_hash_lines_avx2, flow_has_avx2 },
-	{ "sse2", flow_bulk_sse2, flow_hash_lines_sse2, flow_always },
+	{ "avx512", flow_bulk_avx512, flow_hash_lines_avx512, flow_hash_keys_avx2,
+		flow_has_avx512 },
+	{ "avx2", flow_bulk_avx2, flow_hash_lines_avx2, flow_hash_keys_avx2, flow_has_avx2 },
+	{ "sse2", flow_bulk_sse2, flow_hash_lines_sse2, flow_hash_keys_scalar, flow_always },
 #endif
-	{ "scalar", flow_bulk_scalar, flow_hash_lines_scalar, flow_always }
+	{ "scalar", flow_bulk_scalar, flow_hash_lines_scalar, flow_hash_keys_scalar, flow_always }
 };
 
 // A mutable global in lib/ (against design rule 1): it is the processor's property, not a table's;
@@ -239,6 +261,12 @@ void flow_hash_bulk(const struct flow_table *table, const struct flow_key *keys,
 {
 	uint64_t lines[FLOW_BULK_MAX];
 	flow_variant->hash(table, keys, n, out_hashes, lines);
+}
+
+void flow_hash_keys(const struct hash_schedule *s, const struct flow_key *keys, uint32_t n,
+	uint64_t *out_hashes)
+{
+	flow_variant->keys(s, keys, n, out_hashes);
 }
 
 const char *flow_select_variant(const char *name)

@@ -58,7 +58,7 @@ static inline void cross_write_v6(uint8_t *at, const struct cross_ip *ip)
 
 static inline void cross_write_eth(uint8_t *at, const struct packet_nat *nat, bool is_v6)
 {
-	frame_write_macs(at, &nat->macs);
+	plain_write_macs(at, &nat->macs);
 	((struct eth_header *)(void *)at)->type =
 		is_v6 ? RTE_BE16(NET_ETHERTYPE_V6) : RTE_BE16(NET_ETHERTYPE_V4);
 }

@@ -182,7 +182,7 @@ static void decrement_ttl(struct rte_mbuf *mbuf, const struct packet *p)
 void packet_rewrite_icmp_error(struct rte_mbuf *mbuf, const struct packet *p,
 	const struct packet *quoted, const struct packet_nat *outer, const struct packet_nat *inner)
 {
-	frame_write_macs(packet_at(mbuf, 0), &outer->macs);
+	plain_write_macs(packet_at(mbuf, 0), &outer->macs);
 	rewrite_ip(mbuf, p, outer);
 	decrement_ttl(mbuf, p);
 	uint64_t delta = rewrite_ip(mbuf, quoted, inner);

@@ -3,6 +3,7 @@
 // Pieces that several files of the packet path share.
 
 #include "packet.h"
+#include "plain.h"
 
 #define PACKET_ANSWER_TTL   64
 #define PACKET_V4_ERROR_MAX 576  // whole IP packet, RFC 1812 4.3.2.3
@@ -19,13 +20,6 @@ static inline bool frame_is_to_group(const struct rte_mbuf *mbuf)
 	const struct eth_header *eth = packet_at(mbuf, 0);
 	return eth->dst.bytes[0] & 1;
 }
-
-static __rte_always_inline void frame_write_macs(uint8_t *frame, const struct packet_macs *macs)
-{
-	memcpy(frame, &macs->first, sizeof(macs->first));
-	memcpy(frame + sizeof(macs->first), &macs->rest, sizeof(macs->rest));
-}
-_Static_assert(sizeof(uint64_t) + sizeof(uint32_t) == offsetof(struct eth_header, type), "both");
 
 static inline void frame_swap_macs(struct rte_mbuf *mbuf)
 {
@@ -67,9 +61,6 @@ uint16_t packet_sum(const struct rte_mbuf *mbuf, uint32_t offset, uint32_t lengt
 // end adds to it, n >= 4 with the word's own bytes, at most 65,535 (crc32c.c).
 uint32_t crc32c_update(uint32_t crc, const void *bytes, size_t n);
 uint32_t crc32c_shift(uint32_t word, uint32_t n);
-
-// The checksum of an SCTP packet of `length` bytes whose ports (both, as they lie in the packet) have changed (sctp.c).
-void sctp_update_checksum(void *l4, uint32_t was, uint32_t is, uint32_t length);
 
 // Writes the IP header of an answer of ours, every byte, at `offset`: from, to, protocol, bytes that follow (answer.c).
 struct packet_answer {

@@ -3,10 +3,9 @@
 // One frame to struct packet. Every header is checked twice: against the length that the layer above it claims (a lie or a cut
 // is named after that header) and against data_len of the first segment, past which nothing is read.
 //
-// parse_whole knows everything and names what it refuses. In front of it, plain_v4 and plain_v6 take the packet that nearly all are
-// (TCP or UDP, whole, no options or extension headers, nothing wrong) with 98 instead of 149 instructions, and leave the rest to
-// it. They must agree: unit test and fuzzer compare them (frames to a group MAC go the long way). SCTP goes the long way: a third
-// protocol in the short one costs every TCP packet 2 instructions.
+// parse_whole knows everything and names what it refuses. In front of it, packet_parse_plain (plain.h) takes the packet that nearly
+// all are with 98 instead of 149 instructions, and leaves the rest to it. They must agree: unit test and fuzzer compare them
+// (frames to a group MAC go the long way).
 #include "packet_priv.h"
 
 #define V6_EXTENSIONS_MAX 8
@@ -46,12 +45,6 @@ static inline bool reaches(
 }
 
 // ---------------------------------------------------------------- layer 4
-static inline bool tcp_flags_ok(uint8_t flags)
-{
-	const uint8_t known = TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_URG;
-	return (flags & known) != 0 && !((flags & TCP_SYN) && (flags & (TCP_FIN | TCP_RST)));
-}
-
 static inline void parse_tcp(const struct rte_mbuf *mbuf, struct packet *p)
 {
 	if (p->l4_length < sizeof(struct tcp_header)) {
@@ -71,7 +64,7 @@ static inline void parse_tcp(const struct rte_mbuf *mbuf, struct packet *p)
 	p->src_port = tcp->src_port;
 	p->dst_port = tcp->dst_port;
 	p->tcp_flags = tcp->flags;
-	if (!tcp_flags_ok(tcp->flags)) {
+	if (!plain_tcp_flags_ok(tcp->flags)) {
 		refuse(p, DROP_TCP_BAD_FLAGS);
 		return;
 	}
@@ -321,21 +314,13 @@ static bool source_is_odd(const struct rte_mbuf *mbuf, struct packet *p)
 }
 
 // ---------------------------------------------------------------- IPv4
-struct v4_words {
-	uint32_t w[5];
-} __attribute__((packed));
-
-static inline bool v4_checksum_ok(
+static bool v4_checksum_ok(
 	const struct rte_mbuf *mbuf, const struct v4_header *ip, uint32_t header_length)
 {
-	if ((mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD)
-		return true;
-	const struct v4_words *words = (const void *)ip;
-	uint64_t sum =
-		(uint64_t)words->w[0] + words->w[1] + words->w[2] + words->w[3] + words->w[4];
-	if (unlikely(header_length > sizeof(*ip)))
-		sum += checksum_sum(ip + 1, header_length - sizeof(*ip));
-	return checksum_fold(sum) == 0xffff;
+	if (likely(header_length == sizeof(*ip)))
+		return plain_v4_checksum_ok(mbuf, ip);
+	return (mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD ||
+	       checksum_fold(checksum_sum(ip, header_length)) == 0xffff;
 }
 
 // Lengths, checksum and options. False: refused.
@@ -524,100 +509,9 @@ static __attribute__((noinline)) void parse_whole(
 		parse_v6(mbuf, out);
 }
 
-// ---------------------------------------------------------------- the plain packet
-enum {
-	PLAIN_L3 = sizeof(struct eth_header),
-	PLAIN_L4_V4 = PLAIN_L3 + sizeof(struct v4_header),
-	PLAIN_L4_V6 = PLAIN_L3 + sizeof(struct v6_header),
-};
-
-// Sets ports, flags and kind. n_here: bytes of L4 in the first segment, a TCP header at least.
-static __rte_always_inline bool plain_l4(const uint8_t *l4, uint32_t n_here, struct packet *p)
-{
-	uint32_t n = p->l4_length;
-	if (likely(p->protocol == NET_PROTO_TCP)) {
-		const struct tcp_header *tcp = (const void *)l4;
-		uint32_t header_length = (tcp->offset >> 4) * 4u;
-		if (header_length < sizeof(*tcp) || header_length > n || header_length > n_here ||
-			!tcp_flags_ok(tcp->flags))
-			return false;
-		p->tcp_flags = tcp->flags;
-	} else {
-		const struct udp_header *udp = (const void *)l4;
-		if (p->protocol != NET_PROTO_UDP || rte_be_to_cpu_16(udp->length) != n ||
-			n < sizeof(*udp) || (udp->checksum == 0 && p->is_v6))
-			return false;
-	}
-	memcpy(&p->src_port, l4, 2 * sizeof(p->src_port));
-	p->kind = PACKET_FLOW;
-	return true;
-}
-
-static __rte_always_inline bool plain_v4(
-	const struct rte_mbuf *mbuf, const uint8_t *bytes, struct packet *p)
-{
-	const struct v4_header *ip = (const void *)(bytes + PLAIN_L3);
-	uint32_t total = rte_be_to_cpu_16(ip->total_length), n_first = mbuf->data_len;
-	rte_be32_t src = ip->src;
-	uint8_t top = *(const uint8_t *)&src;
-	if (ip->version_ihl != 0x45 || (ip->fragment & RTE_BE16(0x3fff)) || total < sizeof(*ip) ||
-		PLAIN_L3 + total > mbuf->pkt_len || top == 0 || top == 127 || top >= 224 ||
-		!v4_checksum_ok(mbuf, ip, sizeof(*ip)))
-		return false;
-	*p = (struct packet){
-		.src = address_from_v4(src),
-		.dst = address_from_v4(ip->dst),
-		.l3_offset = PLAIN_L3,
-		.l4_offset = PLAIN_L4_V4,
-		.l3_length = (uint16_t)total,
-		.l4_length = (uint16_t)(total - sizeof(*ip)),
-		.protocol = ip->protocol,
-		.ttl = ip->ttl,
-		.have_addresses = true,
-	};
-	return plain_l4(bytes + PLAIN_L4_V4, n_first - PLAIN_L4_V4, p);
-}
-
-static __rte_always_inline bool plain_v6(
-	const struct rte_mbuf *mbuf, const uint8_t *bytes, struct packet *p)
-{
-	const struct v6_header *ip = (const void *)(bytes + PLAIN_L3);
-	uint32_t n_payload = rte_be_to_cpu_16(ip->payload_length), n_first = mbuf->data_len;
-	if (n_first < PLAIN_L4_V6 + sizeof(struct tcp_header) || bytes[PLAIN_L3] >> 4 != 6 ||
-		n_payload > UINT16_MAX - sizeof(*ip) || PLAIN_L4_V6 + n_payload > mbuf->pkt_len)
-		return false;
-	// IPv4-mapped addresses begin with 0, and so does every impossible source but multicast.
-	uint8_t src_top = bytes[PLAIN_L3 + 8], dst_top = bytes[PLAIN_L3 + 24];
-	if (src_top == 0 || src_top == 0xff || dst_top == 0)
-		return false;
-	*p = (struct packet){
-		.src = ip->src,
-		.dst = ip->dst,
-		.l3_offset = PLAIN_L3,
-		.l4_offset = PLAIN_L4_V6,
-		.l3_length = (uint16_t)(n_payload + sizeof(*ip)),
-		.l4_length = (uint16_t)n_payload,
-		.protocol = ip->next_header,
-		.ttl = ip->hop_limit,
-		.is_v6 = true,
-		.have_addresses = true,
-	};
-	return plain_l4(bytes + PLAIN_L4_V6, n_first - PLAIN_L4_V6, p);
-}
-
 void packet_parse(const struct rte_mbuf *mbuf, const struct mac *own_mac, struct packet *out)
 {
-	const uint8_t *bytes = packet_at(mbuf, 0);
-	if (likely(mbuf->data_len >= PLAIN_L4_V4 + sizeof(struct tcp_header))) {
-		const struct eth_header *eth = (const void *)bytes;
-		bool is_ours = own_mac == NULL || memcmp(&eth->dst, own_mac, 6) == 0;
-		if (likely(is_ours && eth->type == RTE_BE16(NET_ETHERTYPE_V4))) {
-			if (likely(plain_v4(mbuf, bytes, out)))
-				return;
-		} else if (is_ours && eth->type == RTE_BE16(NET_ETHERTYPE_V6)) {
-			if (likely(plain_v6(mbuf, bytes, out)))
-				return;
-		}
-	}
-	parse_whole(mbuf, own_mac, out);
+	uint64_t word = own_mac ? mac_word(own_mac) : 0;
+	if (unlikely(!packet_parse_plain(mbuf, word, own_mac ? UINT64_MAX : 0, out)))
+		parse_whole(mbuf, own_mac, out);
 }

@@ -24,7 +24,7 @@ void packet_rewrite_fragment(
 		packet_rewrite_fullnat(mbuf, p, nat);
 		return;
 	}
-	frame_write_macs(packet_at(mbuf, 0), &nat->macs);
+	plain_write_macs(packet_at(mbuf, 0), &nat->macs);
 	if (!p->is_v6) {
 		rewrite_later_v4(mbuf, p, nat);
 		return;

@@ -5,5 +5,5 @@
 
 void packet_rewrite_l2dsr(struct rte_mbuf *mbuf, const struct packet_macs *macs)
 {
-	frame_write_macs(packet_at(mbuf, 0), macs);
+	plain_write_macs(packet_at(mbuf, 0), macs);
 }

@@ -61,7 +61,7 @@ static inline uint8_t *tunnel_reframe_odd(
 static __rte_always_inline void tunnel_write_eth(
 	uint8_t *at, const struct packet_macs *macs, bool is_v6)
 {
-	frame_write_macs(at, macs);
+	plain_write_macs(at, macs);
 	((struct eth_header *)(void *)at)->type =
 		is_v6 ? RTE_BE16(NET_ETHERTYPE_V6) : RTE_BE16(NET_ETHERTYPE_V4);
 }

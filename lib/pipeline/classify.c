@@ -199,20 +199,27 @@ static inline enum destiny classify_one(
 }
 
 // Apart from the loop below: what a parse has just written, in pieces, is read back there in words, and by then the pieces
-// are in the cache. Together in one loop every packet would wait for its own stores.
-static void parse_all(struct pipeline *p, struct burst *b)
+// are in the cache. Together in one loop every packet would wait for its own stores. With many own addresses their cells are
+// cold: asked for here, too. out_cells: where the search for each destination begins.
+static void parse_all(struct pipeline *p, struct burst *b, uint32_t *out_cells)
 {
+	const struct snapshot *s = p->snapshot;
+	uint64_t mac_mask = p->check_mac ? UINT64_MAX : 0;
 	for (uint32_t i = 0; i < b->n; i++) {
 		if (i + PREFETCH_AHEAD < b->n)
 			__builtin_prefetch(
 				rte_pktmbuf_mtod(b->mbufs[i + PREFETCH_AHEAD], void *), 1);
-		const struct mac *mac = p->check_mac ? &p->ports[b->in_port[i]].mac : NULL;
-		packet_parse(b->mbufs[i], mac, &b->packets[i]);
+		const struct pipeline_port *port = &p->ports[b->in_port[i]];
+		struct packet *packet = &b->packets[i];
+		if (unlikely(!packet_parse_plain(
+			    b->mbufs[i], port_mac_word(port), mac_mask, packet)))
+			packet_parse(b->mbufs[i], p->check_mac ? &port->mac : NULL, packet);
+		out_cells[i] = snapshot_address_hash(&packet->dst) & s->address_mask;
+		__builtin_prefetch(&s->address_cells[out_cells[i]], 0, 3);
 	}
 }
 
-// The key is made where a NAT packet's belongs, which nearly every packet is; the next one takes the place if this one goes
-// elsewhere.
+// The key is made where a NAT packet's belongs; the next one takes the place if this one goes elsewhere.
 static inline void list(struct pending *nat, struct pending *oneway, enum destiny to, uint32_t i)
 {
 	if (likely(to == NAT)) {
@@ -223,13 +230,47 @@ static inline void list(struct pending *nat, struct pending *oneway, enum destin
 	}
 }
 
+// What nearly every packet is: with ports, to an address all of whose listeners want one table, or an answer to a source port
+// of this worker's. False: nothing done. The key is stored where it belongs, in the words in which it will be read.
+static inline bool classify_plain(struct pipeline *p, struct burst *b, uint32_t i,
+	const struct snapshot_address_cell *cell, struct pending *nat, struct pending *oneway)
+{
+	const struct packet *packet = &b->packets[i];
+	struct pending *to = nat;
+	if (unlikely(packet->kind != PACKET_FLOW || !address_equal(&cell->address, &packet->dst)))
+		return false;
+	if (cell->kind == SNAPSHOT_OWN_SNAT) {
+		uint16_t port = rte_be_to_cpu_16(packet->dst_port);
+		if (unlikely(
+			    port < p->snat_port_min || port > p->snat_port_max ||
+			    (p->n_workers != 1 && snat_owner(port, p->n_workers) != p->worker_idx)))
+			return false;
+	} else if (unlikely(cell->kind != SNAPSHOT_OWN_VIP)) {
+		return false;
+	}
+	if (cell->tables & SNAPSHOT_TABLE_ONEWAY) {
+		if (unlikely(cell->tables & SNAPSHOT_TABLE_NAT))
+			return false;
+		to = oneway;
+	}
+	b->side[i] = cell->kind == SNAPSHOT_OWN_SNAT ? FLOW_SIDE_BACKEND : FLOW_SIDE_CLIENT;
+	to->keys[to->n] = flow_key_make(
+		&packet->src, packet->src_port, packet->dst_port, cell->slot, packet->protocol);
+	to->at[to->n++] = (uint8_t)i;
+	return true;
+}
+
 uint64_t stage_classify(
 	struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway)
 {
+	uint32_t cells[BURST_MAX];
 	uint64_t fragments = 0;
 	nat->n = oneway->n = 0;
-	parse_all(p, b);
+	parse_all(p, b, cells);
 	for (uint32_t i = 0; i < b->n; i++) {
+		const struct snapshot_address_cell *cell = &p->snapshot->address_cells[cells[i]];
+		if (likely(classify_plain(p, b, i, cell, nat, oneway)))
+			continue;
 		enum destiny to = classify_one(p, b, i, &nat->keys[nat->n]);
 		if (unlikely(to == FRAGMENT))
 			fragments |= 1ull << i;

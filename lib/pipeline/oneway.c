@@ -91,31 +91,6 @@ static bool follow_entry(struct pipeline *p, struct burst *b, uint32_t i, uint32
 	return true;
 }
 
-// What nearly every packet is: of a known, steady flow and a listed backend, once more in this second.
-static inline bool follow_plain_entry(struct pipeline *p, struct burst *b, uint32_t i, uint32_t ref)
-{
-	uint64_t word = oneway_word(&p->oneway, ref);
-	uint32_t id = oneway_backend_id(word);
-	enum oneway_state state = oneway_state(word);
-	bool steady = state == ONEWAY_UDP ||
-		      (state == ONEWAY_ESTABLISHED &&
-			      !(b->packets[i].tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)));
-	if (!steady ||
-		oneway_stamp(word & ONEWAY_COARSE, p->oneway.now_s) !=
-			(word & ONEWAY_STAMP_MASK << ONEWAY_STAMP_SHIFT) ||
-		id >= p->snapshot->n_backends)
-		return false;
-	const struct snapshot_backend *backend = &p->snapshot->backends[id];
-	if ((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
-			SNAPSHOT_BACKEND_LISTED ||
-		!snapshot_mode_is_oneway(backend->mode))
-		return false;
-	b->backend_id[i] = id;
-	b->listener_idx[i] = backend->listener_idx;
-	b->verdict[i] = PIPELINE_FORWARD;
-	return true;
-}
-
 // A new entry; which may have to do without room. Returns whether there is one.
 static bool add_entry(struct pipeline *p, const struct flow_key *key, uint64_t hash,
 	uint32_t backend_id, enum oneway_state state)
@@ -180,34 +155,6 @@ static void open_entry(
 	stage_picked(p, l, packet, pick.backend_id);
 	b->backend_id[i] = pick.backend_id;
 	b->verdict[i] = PIPELINE_FORWARD;
-}
-
-// What the look-up said of a packet may be out of date: an earlier one of this burst added its flow (`added`: a bit for each new
-// hash), or had an entry removed or moved.
-static void decide(
-	struct pipeline *p, struct burst *b, const struct pending *pending, uint32_t *refs)
-{
-	uint64_t added = 0, n_moves = p->oneway.n_moves;
-	bool removed = false;
-	for (uint32_t k = 0; k < pending->n; k++) {
-		uint32_t i = pending->at[k];
-		uint64_t bit = 1ull << (pending->hashes[k] & 63);
-		if (unlikely(refs[k] == ONEWAY_NONE ? (added & bit) != 0
-						    : removed || p->oneway.n_moves != n_moves))
-			refs[k] = oneway_lookup(&p->oneway, &pending->keys[k]);
-		if (refs[k] != ONEWAY_NONE) {
-			if (likely(follow_plain_entry(p, b, i, refs[k])))
-				continue;
-			bool settled = follow_entry(p, b, i, refs[k]);
-			removed |= !settled || b->verdict[i] != PIPELINE_FORWARD;
-			if (settled)
-				continue;
-		}
-		if (unlikely(p->directory != NULL) && stage_to_holder(p, b, i, pending->hashes[k]))
-			continue;
-		added |= bit;
-		open_entry(p, b, i, &pending->keys[k], pending->hashes[k]);
-	}
 }
 
 // ---------------------------------------------------------------- send
@@ -303,65 +250,142 @@ void stage_send_oneway(struct pipeline *p, struct burst *b, uint32_t i, uint64_t
 	stage_leave(b, i, &way);
 }
 
-// The way is that of this FIB and fits the mode (found by stage_send_oneway once), the neighbour is resolved, the packet fits:
-// nearly all. False: nothing done.
-static inline bool send_plain(
-	struct pipeline *p, struct burst *b, uint32_t i, uint64_t hash, uint32_t generation)
+// ---------------------------------------------------------------- the plain packet
+
+// What is the same for all packets of a burst.
+struct burst_facts {
+	uint32_t generation;
+	uint32_t n_backends; // with a row and a block of counters
+	rte_be32_t source_v4;
+};
+
+// Does the entry's flow go on as it is? Known, steady, once more in this second.
+static inline bool entry_is_plain(
+	const struct pipeline *p, uint64_t word, const struct packet *packet)
 {
-	// by mode and family of the backend, as packet_tunnel_overhead has it
-	static const uint8_t overheads[][2] = {
-		[SNAPSHOT_IPIP] = { 20, 40 },
-		[SNAPSHOT_GUE] = { 32, 52 },
-		[SNAPSHOT_L2DSR] = { 0, 0 },
-	};
-	uint32_t id = b->backend_id[i];
-	if (unlikely(id >= p->n_backend_counters))
+	enum oneway_state state = oneway_state(word);
+	bool steady = state == ONEWAY_UDP ||
+		      (state == ONEWAY_ESTABLISHED &&
+			      !(packet->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)));
+	return steady && oneway_stamp(word & ONEWAY_COARSE, p->oneway.now_s) ==
+				 (word & ONEWAY_STAMP_MASK << ONEWAY_STAMP_SHIFT);
+}
+
+// Bytes of new headers by mode and family of the backend, as packet_tunnel_overhead has it.
+static const uint8_t overheads[][2] = {
+	[SNAPSHOT_IPIP] = { 20, 40 },
+	[SNAPSHOT_GUE] = { 32, 52 },
+	[SNAPSHOT_L2DSR] = { 0, 0 },
+};
+
+static inline bool prepend_plain(struct pipeline *p, struct burst *b, uint32_t i,
+	const struct snapshot_backend *backend, const struct packet_outer *outer,
+	rte_be32_t source_v4)
+{
+	if (likely(backend->mode == SNAPSHOT_IPIP && address_is_v4(&backend->address)) &&
+		likely(packet_ipip_plain(b->mbufs[i], &b->packets[i], source_v4,
+			backend->address.words[3], outer->id, &outer->macs)))
+		return true;
+	return prepend(p, b, i, backend, outer);
+}
+
+// What nearly every packet is: its entry goes on, its backend is listed, the way there is that of this FIB and fits the mode
+// (found by stage_send_oneway once), the neighbour is resolved, the packet fits. Then it is sent, and all of it in one go. False:
+// nothing done.
+static inline bool send_plain(struct pipeline *p, struct burst *b, uint32_t i, uint64_t word,
+	uint64_t hash, const struct burst_facts *f)
+{
+	uint32_t id = oneway_backend_id(word);
+	if (unlikely(id >= f->n_backends || !entry_is_plain(p, word, &b->packets[i])))
 		return false;
 	struct pipeline_backend_counters *block = &p->backend_counters[id];
 	const struct snapshot_backend *backend = &p->snapshot->backends[id];
-	if (unlikely(block->fib_generation != generation ||
+	if (unlikely((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
+			     SNAPSHOT_BACKEND_LISTED ||
+		     block->fib_generation != f->generation ||
 		     block->ready_mode != backend->mode + 1 ||
 		     block->nexthop >= p->nexthops.n_entries))
 		return false;
-	uint64_t word = nexthop_load(&p->nexthops, block->nexthop);
-	const struct pipeline_port *port = &p->ports[nexthop_word_port(word)];
+	uint64_t hop = nexthop_load(&p->nexthops, block->nexthop);
+	const struct pipeline_port *port = &p->ports[nexthop_word_port(hop)];
 	uint32_t n_bytes = b->packets[i].l3_length;
 	uint32_t overhead = overheads[backend->mode][!address_is_v4(&backend->address)];
-	if (unlikely(nexthop_word_state(word) != NEXTHOP_VALID || n_bytes + overhead > port->mtu))
+	if (unlikely(nexthop_word_state(hop) != NEXTHOP_VALID || n_bytes + overhead > port->mtu))
 		return false;
 	struct packet_outer outer = {
-		.macs = packet_macs_of_words(word, port_mac_word(port)),
+		.macs = packet_macs_of_words(hop, port_mac_word(port)),
 		.id = p->tunnel_id,
 		.entropy = (uint16_t)hash,
 	};
-	if (unlikely(!prepend(p, b, i, backend, &outer)))
+	if (unlikely(!prepend_plain(p, b, i, backend, &outer, f->source_v4)))
 		return false; // said by name there
 	p->tunnel_id++;       // one for each packet, whether it found room or not
 	relaxed_add(&block->packets_in, 1);
 	relaxed_add(&block->bytes_in, n_bytes);
-	b->out_port[i] = nexthop_word_port(word);
+	b->backend_id[i] = id;
+	b->listener_idx[i] = backend->listener_idx;
+	b->out_port[i] = nexthop_word_port(hop);
 	b->nexthop[i] = block->nexthop;
+	b->verdict[i] = PIPELINE_FORWARD;
 	return true;
+}
+
+// One that is not plain. Returns whether an entry was removed.
+static __rte_noinline bool send_odd(struct pipeline *p, struct burst *b, uint32_t i, uint32_t ref,
+	const struct flow_key *key, uint64_t hash)
+{
+	bool removed = false, settled = false;
+	if (ref != ONEWAY_NONE) {
+		settled = follow_entry(p, b, i, ref);
+		removed = !settled || b->verdict[i] != PIPELINE_FORWARD;
+	}
+	if (!settled && p->directory != NULL && stage_to_holder(p, b, i, hash))
+		return removed;
+	if (!settled)
+		open_entry(p, b, i, key, hash);
+	if (b->verdict[i] == PIPELINE_FORWARD)
+		stage_send_oneway(p, b, i, hash);
+	return removed;
+}
+
+// What the look-up said of a packet may be out of date: an earlier one of this burst added its flow (`added`: a bit for each new
+// hash), or had an entry removed or moved.
+static void send_all(
+	struct pipeline *p, struct burst *b, const struct pending *pending, uint32_t *refs)
+{
+	const struct snapshot *s = p->snapshot;
+	const struct burst_facts facts = {
+		.generation = nexthop_fib_generation(s->fib),
+		.n_backends = s->n_backends < p->n_backend_counters ? s->n_backends
+								    : p->n_backend_counters,
+		.source_v4 = address_v4(&s->tunnel_source[0]),
+	};
+	uint64_t added = 0, n_moves = p->oneway.n_moves;
+	bool removed = false;
+	for (uint32_t k = 0; k < pending->n; k++) {
+		uint32_t i = pending->at[k];
+		uint64_t hash = pending->hashes[k], bit = 1ull << (hash & 63);
+		if (unlikely(refs[k] == ONEWAY_NONE ? (added & bit) != 0
+						    : removed || p->oneway.n_moves != n_moves))
+			refs[k] = oneway_lookup(&p->oneway, &pending->keys[k]);
+		if (likely(refs[k] != ONEWAY_NONE) &&
+			likely(send_plain(p, b, i, oneway_word(&p->oneway, refs[k]), hash, &facts)))
+			continue;
+		added |= bit;
+		removed |= send_odd(p, b, i, refs[k], &pending->keys[k], hash);
+	}
 }
 
 void stage_oneway(struct pipeline *p, struct burst *b, struct pending *pending)
 {
 	uint32_t refs[BURST_MAX];
 	uint32_t n = pending->n, n_hits = 0;
-	for (uint32_t k = 0; k < n; k++)
-		pending->hashes[k] = flow_key_hash(&p->oneway.schedule, &pending->keys[k]);
+	flow_hash_keys(&p->oneway.schedule, pending->keys, n, pending->hashes);
 	oneway_lookup_bulk(&p->oneway, pending->keys, pending->hashes, n, refs);
 	for (uint32_t k = 0; k < n; k++)
 		n_hits += refs[k] != ONEWAY_NONE;
 	counters_add(p->counters, COUNTER_FLOW_HITS, n_hits);
 	counters_add(p->counters, COUNTER_FLOW_MISSES, n - n_hits);
 	fetch_backends(p, refs, n);
-	decide(p, b, pending, refs);
-	uint32_t generation = nexthop_fib_generation(p->snapshot->fib);
-	for (uint32_t k = 0; k < n; k++) {
-		uint32_t i = pending->at[k];
-		if (likely(b->verdict[i] == PIPELINE_FORWARD) &&
-			unlikely(!send_plain(p, b, i, pending->hashes[k], generation)))
-			stage_send_oneway(p, b, i, pending->hashes[k]);
-	}
+	send_all(p, b, pending, refs);
 }

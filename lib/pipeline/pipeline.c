@@ -3,10 +3,13 @@
 // The stages in order, over one burst. Each stage is a short loop; what it will touch was prefetched a loop
 // earlier, so that the memory latencies of a burst overlap instead of adding up:
 //
-//   1 classify  frame line of i+4 prefetched; own-address cells are few and warm
-//   2 look up   bucket lines of all keys, then record lines of all candidates (lib/flow)
-//   3 follow    TCP state, stamp: the record line just loaded
-//   4 rewrite   the frame line loaded in 1, next-hop word (warm)
+//   1 parse     frame line of i+4 prefetched; the cell of the destination asked for
+//   2 classify  that cell; the key, in the list of its table
+//   3 look up   bucket lines of all keys, then record lines of all candidates (lib/flow); the backends' lines asked for
+//   4 forward   TCP state and stamp of the record line just loaded, next-hop word (warm), the frame line loaded in 1
+//
+// Nearly every packet is a plain one: the functions of that name take it through with what can be said in a few lines, inline, and
+// leave everything else to the stages that know all cases.
 //
 // Invariant: after pipeline_run every packet has a verdict, and each drop and each answer was counted once.
 #include "pipeline_priv.h"
@@ -145,61 +148,119 @@ static void look_again(struct pipeline *p, struct burst *b, uint32_t i, const st
 		b->side[i] = side;
 }
 
-// What nearly every packet is: of a confirmed flow that had one this second already (so it is not expired) and of a listed
-// backend, with nothing that could change the flow's state. The rest is stage_follow's to judge, which comes to the same for these.
-static inline bool follow_plain(struct pipeline *p, struct burst *b, uint32_t i)
+// What is the same for all packets of a burst.
+struct burst_facts {
+	uint8_t route_tag;
+	const struct snapshot_own *own;
+	const struct snapshot_backend *backends;
+	uint32_t n_backends;
+};
+
+// Nothing in the packet can change the flow's state, and it had one this second already: so it is not expired.
+static inline bool flow_is_steady(
+	const struct pipeline *p, const struct flow_record *r, const struct packet *packet)
 {
-	struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
-	const struct packet *packet = &b->packets[i];
 	bool steady = r->state == FLOW_STATE_ESTABLISHED
 			      ? !(packet->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
 			      : r->state == FLOW_STATE_UDP_TWOWAY;
-	if (!steady || packet->ttl <= 1 || r->stamp_s != p->now_s ||
-		r->backend_id >= p->snapshot->n_backends)
+	return steady && packet->ttl > 1 && r->stamp_s == p->now_s;
+}
+
+// New addresses and ports of a packet of flow r that needs no more than these.
+static inline void rewrite_plain(struct burst *b, uint32_t i, const struct flow_record *r,
+	const struct snapshot_own *own, const struct packet_macs *macs)
+{
+	const struct address *src = &own[r->vip_slot].address, *dst = &r->client;
+	uint32_t ports = r->vip_port | (uint32_t)r->client_port << 16;
+	if (b->side[i] == FLOW_SIDE_CLIENT) {
+		src = &own[r->snat_slot].address;
+		dst = &r->backend;
+		ports = r->snat_port | (uint32_t)r->backend_port << 16;
+		if (r->flags &
+			FLOW_FLAG_DNAT) { // `backend` is the client, and the own side the backend
+			dst = src;
+			src = &r->backend;
+			ports = ports >> 16 | ports << 16;
+		}
+	}
+	packet_nat_plain(b->mbufs[i], &b->packets[i], src, dst, ports, macs);
+}
+
+// What nearly every packet is: of a confirmed, steady flow and a listed backend, its routes those of this FIB, the neighbour
+// resolved; and it fits. Then it is settled and rewritten. False: nothing done. stage_follow and stage_rewrite judge the rest, and
+// come to the same for these.
+static inline bool forward_plain(
+	struct pipeline *p, struct burst *b, uint32_t i, const struct burst_facts *f)
+{
+	const struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
+	const struct packet *packet = &b->packets[i];
+	if (unlikely(!flow_is_steady(p, r, packet) || r->backend_id >= f->n_backends))
 		return false;
-	const struct snapshot_backend *backend = &p->snapshot->backends[r->backend_id];
-	if ((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
-		SNAPSHOT_BACKEND_LISTED)
+	const struct snapshot_backend *backend = &f->backends[r->backend_id];
+	uint16_t nexthop = b->side[i] == FLOW_SIDE_CLIENT ? r->nexthop_backend : r->nexthop_client;
+	// NEXTHOP_NONE and NEXTHOP_MISSING lie beyond every table.
+	if (unlikely((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
+			     SNAPSHOT_BACKEND_LISTED ||
+		     r->route_generation != f->route_tag || nexthop >= p->nexthops.n_entries ||
+		     (r->flags & FLOW_FLAGS_ODD)))
 		return false;
+	uint64_t hop = nexthop_load(&p->nexthops, nexthop);
+	const struct pipeline_port *port = &p->ports[nexthop_word_port(hop)];
+	if (unlikely(nexthop_word_state(hop) != NEXTHOP_VALID || packet->l3_length > port->mtu))
+		return false;
+	const struct packet_macs macs = packet_macs_of_words(hop, port_mac_word(port));
 	b->backend_id[i] = r->backend_id;
 	b->listener_idx[i] = backend->listener_idx;
+	b->out_port[i] = nexthop_word_port(hop);
+	b->nexthop[i] = nexthop;
 	b->verdict[i] = PIPELINE_FORWARD;
+	rewrite_plain(b, i, r, f->own, &macs);
+	stage_count(p, b, i, r->backend_id);
 	return true;
 }
 
-// A new flow may be given the record of one that ended, or had to make room, after earlier packets of this burst were
-// decided by it: those are rewritten first, while the record still says what they need.
+// A packet that is not plain. Returns whether a flow was added or removed.
+static __rte_noinline bool decide_odd(
+	struct pipeline *p, struct burst *b, uint32_t i, uint64_t hash)
+{
+	bool changed = false;
+	if (b->flow_idx[i] == FLOW_NONE || !stage_follow(p, b, i)) {
+		changed = true;
+		b->flow_idx[i] = FLOW_NONE;
+		if (p->directory == NULL || !stage_to_holder(p, b, i, hash))
+			stage_open(p, b, i);
+	}
+	if (b->flow_idx[i] == FLOW_NONE)
+		return true; // reset, refused
+	if (b->verdict[i] == PIPELINE_FORWARD)
+		stage_rewrite(p, b, i);
+	return changed;
+}
+
+// Packet by packet, as they came: a new flow may be given the record of one that ended, or had to make room, after earlier packets
+// of this burst went by it.
 static void stage_decide(struct pipeline *p, struct burst *b, const struct pending *pending)
 {
+	const struct burst_facts facts = { route_tag(p->snapshot->fib), p->snapshot->own,
+		p->snapshot->backends, p->snapshot->n_backends };
 	bool changed = false; // a flow was added or removed in this burst
 	uint64_t added = 0;   // a bit for the hash of each one added
-	const uint8_t *at = pending->at;
-	uint32_t n_rewritten = 0, n = pending->n;
-	for (uint32_t k = 0; k < n; k++) {
-		uint32_t i = at[k];
-		const struct flow_key *key = &pending->keys[k];
+	for (uint32_t k = 0; k < pending->n; k++) {
+		uint32_t i = pending->at[k];
 		uint64_t bit = 1ull << (pending->hashes[k] & 63);
 		bool stale = changed &&
 			     (b->flow_idx[i] != FLOW_NONE
-					     ? flow_is_stale_answer(p, b, i, key)
+					     ? flow_is_stale_answer(p, b, i, &pending->keys[k])
 					     : b->side[i] == FLOW_SIDE_BACKEND || (added & bit));
 		if (unlikely(stale))
-			look_again(p, b, i, key);
-		if (b->flow_idx[i] != FLOW_NONE &&
-			(likely(follow_plain(p, b, i)) || stage_follow(p, b, i))) {
-			changed |= b->flow_idx[i] == FLOW_NONE; // reset
+			look_again(p, b, i, &pending->keys[k]);
+		if (likely(b->flow_idx[i] != FLOW_NONE) && likely(forward_plain(p, b, i, &facts)))
 			continue;
+		if (decide_odd(p, b, i, pending->hashes[k])) {
+			changed = true;
+			added |= bit;
 		}
-		changed = true;
-		added |= bit;
-		b->flow_idx[i] = FLOW_NONE;
-		stage_rewrite(p, b, at + n_rewritten, k - n_rewritten);
-		n_rewritten = k;
-		if (unlikely(p->directory != NULL) && stage_to_holder(p, b, i, pending->hashes[k]))
-			continue;
-		stage_open(p, b, i);
 	}
-	stage_rewrite(p, b, at + n_rewritten, n - n_rewritten);
 }
 
 void stage_pending(struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway)

@@ -3,6 +3,7 @@
 // Between the stages of one pipeline; nobody else includes this.
 
 #include "pipeline.h"
+#include "plain.h"
 
 // One step of a packet's fate. Each sets verdict and reason, and counts.
 void stage_drop(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason);
@@ -63,8 +64,8 @@ bool flow_gives_way(const struct pipeline *p, const struct flow_record *r, enum 
 	uint8_t tcp_flags);
 // A later fragment of a flow's datagram.
 void stage_rewrite_fragment(struct pipeline *p, struct burst *b, uint32_t i);
-// Next hop, TTL, MTU and rewrite of the pending packets that have a flow and are to be forwarded.
-void stage_rewrite(struct pipeline *p, struct burst *b, const uint8_t *at, uint32_t n);
+// Next hop, TTL, MTU and rewrite of a packet that has a flow and is to be forwarded.
+void stage_rewrite(struct pipeline *p, struct burst *b, uint32_t i);
 // IPv4 without DF would have to be fragmented, which we do not do; all else is told `mtu`.
 void stage_refuse_size(struct pipeline *p, struct burst *b, uint32_t i, uint16_t mtu);
 // ICMP error that quotes a packet of ours.
@@ -177,6 +178,18 @@ _Static_assert(offsetof(struct pipeline_port, mac) == 0 && sizeof(struct pipelin
 static inline void relaxed_add(uint64_t *value, uint64_t n)
 {
 	__atomic_store_n(value, *value + n, __ATOMIC_RELAXED);
+}
+
+// A packet of a flow of a NAT mode goes on: counted for its backend.
+static inline void stage_count(
+	struct pipeline *p, const struct burst *b, uint32_t i, uint32_t backend_id)
+{
+	struct pipeline_backend_counters *block = pipeline_backend_block(p, backend_id);
+	if (unlikely(block == NULL))
+		return;
+	bool out = b->side[i] == FLOW_SIDE_BACKEND;
+	relaxed_add(out ? &block->packets_out : &block->packets_in, 1);
+	relaxed_add(out ? &block->bytes_out : &block->bytes_in, b->packets[i].l3_length);
 }
 
 // Which FIB a flow's next hops come from, in the byte that a record has for it.

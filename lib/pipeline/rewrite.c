@@ -58,17 +58,6 @@ void stage_refuse_size(struct pipeline *p, struct burst *b, uint32_t i, uint16_t
 	stage_answer_error(p, b, i, PACKET_TOO_BIG, mtu);
 }
 
-static inline void count_backend(
-	struct pipeline *p, const struct burst *b, uint32_t i, const struct flow_record *r)
-{
-	struct pipeline_backend_counters *block = pipeline_backend_block(p, r->backend_id);
-	if (unlikely(block == NULL))
-		return;
-	bool out = b->side[i] == FLOW_SIDE_BACKEND;
-	relaxed_add(out ? &block->packets_out : &block->packets_in, 1);
-	relaxed_add(out ? &block->bytes_out : &block->bytes_in, b->packets[i].l3_length);
-}
-
 static inline struct packet_nat nat_make(const struct pipeline *p, const struct flow_record *r,
 	bool to_backend, const struct pipeline_port *port, uint64_t dst_word)
 {
@@ -87,31 +76,9 @@ static inline struct packet_nat nat_make(const struct pipeline *p, const struct 
 	};
 }
 
-// Routes are those of this FIB, the neighbour is resolved, the packet fits: nearly all. False: nothing done.
-static inline bool rewrite_plain(
-	struct pipeline *p, struct burst *b, uint32_t i, uint8_t generation)
+void stage_rewrite(struct pipeline *p, struct burst *b, uint32_t i)
 {
-	const struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
-	bool to_backend = b->side[i] == FLOW_SIDE_CLIENT;
-	uint16_t nexthop = to_backend ? r->nexthop_backend : r->nexthop_client;
-	// NEXTHOP_NONE and NEXTHOP_MISSING lie beyond every table.
-	if (r->route_generation != generation || nexthop >= p->nexthops.n_entries ||
-		(r->flags & FLOW_FLAGS_ODD))
-		return false;
-	uint64_t word = nexthop_load(&p->nexthops, nexthop);
-	const struct pipeline_port *port = &p->ports[nexthop_word_port(word)];
-	if (nexthop_word_state(word) != NEXTHOP_VALID || b->packets[i].l3_length > port->mtu)
-		return false;
-	struct packet_nat nat = nat_make(p, r, to_backend, port, word);
-	packet_rewrite_fullnat(b->mbufs[i], &b->packets[i], &nat);
-	count_backend(p, b, i, r);
-	b->out_port[i] = nexthop_word_port(word);
-	b->nexthop[i] = nexthop;
-	return true;
-}
-
-static void rewrite_odd(struct pipeline *p, struct burst *b, uint32_t i, uint8_t generation)
-{
+	uint8_t generation = route_tag(p->snapshot->fib);
 	struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
 	bool to_backend = b->side[i] == FLOW_SIDE_CLIENT;
 	uint16_t nexthop = to_backend ? r->nexthop_backend : r->nexthop_client;
@@ -138,20 +105,8 @@ static void rewrite_odd(struct pipeline *p, struct burst *b, uint32_t i, uint8_t
 	} else {
 		packet_rewrite_fullnat(b->mbufs[i], &b->packets[i], &nat);
 	}
-	count_backend(p, b, i, r);
+	stage_count(p, b, i, r->backend_id);
 	stage_leave(b, i, &way);
-}
-
-void stage_rewrite(struct pipeline *p, struct burst *b, const uint8_t *at, uint32_t n)
-{
-	uint8_t generation = route_tag(p->snapshot->fib);
-	for (uint32_t k = 0; k < n; k++) {
-		uint32_t i = at[k];
-		if (b->flow_idx[i] == FLOW_NONE || b->verdict[i] != PIPELINE_FORWARD)
-			continue;
-		if (unlikely(!rewrite_plain(p, b, i, generation)))
-			rewrite_odd(p, b, i, generation);
-	}
 }
 
 void stage_rewrite_fragment(struct pipeline *p, struct burst *b, uint32_t i)
@@ -173,6 +128,6 @@ void stage_rewrite_fragment(struct pipeline *p, struct burst *b, uint32_t i)
 	}
 	struct packet_nat nat = nat_make(p, r, to_backend, &p->ports[way.port], mac_word(&way.mac));
 	packet_rewrite_fragment(b->mbufs[i], &b->packets[i], &nat);
-	count_backend(p, b, i, r);
+	stage_count(p, b, i, r->backend_id);
 	stage_leave(b, i, &way);
 }

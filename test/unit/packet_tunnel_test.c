@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "frames_priv.h"
+#include "plain.h"
 
 static uint8_t frame[FRAME_MAX], want[FRAME_MAX];
 
@@ -213,6 +214,37 @@ static void each_room(const struct tunnel_case *c)
 static void test_tunnel_room(void **state)
 {
 	for_all(each_room);
+}
+
+// The inline one: the same bytes, or nothing done.
+static uint32_t n_plain;
+static void each_plain(const struct tunnel_case *c)
+{
+	const struct packet_tunnel *t = &c->tunnel;
+	const size_t rooms[] = { 128, c->n_head - 14, c->n_head - 15, 0 };
+	if (t->kind != PACKET_TUNNEL_IPIP || t->is_v6)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(rooms); i++) {
+		struct rte_mbuf *mbuf = frame_mbuf_room(frame, c->n, rooms[i], 300);
+		struct packet p = parse(mbuf);
+		bool done = packet_ipip_plain(mbuf, &p, address_v4(&t->src), address_v4(&t->dst),
+			c->outer.id, &c->outer.macs);
+		assert_int_equal(done, i < 2 && !p.is_v6);
+		assert_bytes(mbuf, done ? want : frame, done ? c->n_want : c->n);
+		n_plain += done;
+		frame_mbuf_destroy(mbuf);
+	}
+}
+
+static void test_tunnel_plain(void **state)
+{
+	for_all(each_plain);
+	assert_int_equal(n_plain, 24);
+	frame_build(&kinds[0], frame);
+	struct rte_mbuf *mbuf = frame_mbuf_split(frame, 80, 70);
+	struct packet p = parse(mbuf);
+	assert_false(packet_ipip_plain(mbuf, &p, 1, 2, 3, &macs));
+	frame_mbuf_destroy(mbuf);
 }
 
 // Split behind the headers at every byte: payload, and padding, may lie in another segment.
@@ -507,6 +539,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tunnel_prepared),
 		cmocka_unit_test(test_tunnel_room),
+		cmocka_unit_test(test_tunnel_plain),
 		cmocka_unit_test(test_tunnel_segments),
 		cmocka_unit_test(test_tunnel_segments_moved),
 		cmocka_unit_test(test_tunnel_cut),
