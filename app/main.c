@@ -44,6 +44,7 @@ struct daemon {
 	struct probe *probe;
 	struct admin *admin;
 	struct source_file *file;
+	struct source_cluster *cluster;
 	struct event *signals[4];
 	struct event *ready_timer;
 	int64_t begun_ms;
@@ -240,6 +241,8 @@ static void apply_live(struct daemon *d, const struct settings *from)
 	d->log = log_of(&d->settings);
 	struct service_defaults defaults = defaults_of(&d->settings);
 	control_set_defaults(d->control, &defaults);
+	if (d->cluster)
+		source_cluster_set_defaults(d->cluster, &defaults);
 }
 
 // Parse whole, then apply or keep: a bad configuration or a bad services file changes nothing.
@@ -441,6 +444,8 @@ static int start_edges(struct daemon *d, struct error *err)
 		rc = admin_create(d->control, &d->settings, &d->admin, err);
 	if (rc == 0)
 		rc = source_file_create(d->control, d->settings.services.file, &d->file, err);
+	if (rc == 0)
+		rc = main_cluster_create(&d->settings, d->control, &d->cluster, err);
 	// Packets only when the services are known: to a VIP of nobody they would be the kernel's, which has its address on
 	// the twin and resets the connections that the process before this one left.
 	if (rc == 0)
@@ -455,6 +460,7 @@ static void stop_all(struct daemon *d)
 	notify_supervisor("STOPPING=1");
 	if (d->ready_timer)
 		event_free(d->ready_timer);
+	source_cluster_destroy(d->cluster);
 	if (d->file)
 		source_file_destroy(d->file);
 	admin_destroy(d->admin);
@@ -542,15 +548,6 @@ static int check_services(const struct settings *s, struct error *err)
 	return rc;
 }
 
-// What this build cannot do yet is refused, not passed over.
-static int check_sources(const struct settings *s, struct error *err)
-{
-	return s->kubernetes.enabled ? error_add(err, EINVAL, "kubernetes.enabled",
-					       "true: the cluster source is not supported yet; "
-					       "allowed: false")
-				     : 0;
-}
-
 static int check(const char *path)
 {
 	static struct settings settings; // large
@@ -558,8 +555,11 @@ static int check(const char *path)
 	settings_defaults(&settings);
 	int rc = settings_load(path, &settings, &err);
 	if (rc == 0) {
-		int wrong = settings_check_daemon(&settings, &err) | check_sources(&settings, &err);
+		int wrong = settings_check_daemon(&settings, &err);
 		rc = check_services(&settings, &err);
+		if (settings.kubernetes.enabled &&
+			source_cluster_check(settings.kubernetes.kubeconfig, &err) != 0)
+			rc = -EINVAL;
 		rc = wrong ? wrong : rc;
 	}
 	char line[1024];
@@ -606,8 +606,6 @@ static int start(struct daemon *d)
 	int rc = settings_load(d->config_path, &d->settings, &err);
 	if (rc == 0)
 		rc = settings_check_daemon(&d->settings, &err);
-	if (rc == 0)
-		rc = check_sources(&d->settings, &err);
 	if (rc != 0) {
 		log_errors(&d->log, LOG_LEVEL_ERROR, "config", &err);
 		error_fini(&err);

@@ -39,7 +39,7 @@ void cluster_exec_result_fini(struct cluster_exec_result *result);
 int cluster_exec_decode(const struct kubeconfig *k, const char *text, size_t len,
 	struct cluster_exec_result *out, char *why, size_t why_len);
 // What goes into KUBERNETES_EXEC_INFO. The caller frees; NULL: out of memory. `ca` are the bytes that are in force.
-char *cluster_exec_info(const struct kubeconfig *k, const struct kubeconfig_blob *ca);
+char *cluster_exec_question(const struct kubeconfig *k, const struct kubeconfig_blob *ca);
 // Runs the plugin: standard input is /dev/null, 1 MiB of standard output at most, `timeout_ms` at most. done is called once from
 // the loop, with a result that it takes or with NULL and the cause. NULL: could not be started (cause in why). `k` and `ca` are
 // needed only for this call's length, but for k->exec, which must live until done.

@@ -185,7 +185,7 @@ static json_t *cluster_to_json(const struct kubeconfig *k, const struct kubeconf
 	return cluster;
 }
 
-char *cluster_exec_info(const struct kubeconfig *k, const struct kubeconfig_blob *ca)
+char *cluster_exec_question(const struct kubeconfig *k, const struct kubeconfig_blob *ca)
 {
 	json_t *spec = json_pack("{s:b}", "interactive", 0);
 	if (spec && k->exec->provide_cluster_info)
@@ -331,7 +331,7 @@ static char **environment_of(
 	while (environ[n])
 		n++;
 	char **env = arena_alloc(arena, (n + k->exec->n_env + 2) * sizeof(*env), sizeof(*env));
-	char *request = cluster_exec_info(k, ca);
+	char *request = cluster_exec_question(k, ca);
 	for (size_t i = 0; env && i < n; i++) {
 		bool is_replaced = strncmp(environ[i], "KUBERNETES_EXEC_INFO=", 21) == 0;
 		for (uint32_t j = 0; j < k->exec->n_env; j++) {

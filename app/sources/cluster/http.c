@@ -457,6 +457,10 @@ static void call_finish(struct cluster_call *call, CURLcode code)
 		code == CURLE_OK ? ""
 		: call->error[0] ? call->error
 				 : curl_easy_strerror(code));
+	if (how == CLUSTER_END_CLEAN && !call->has_head) { // cut within the head
+		how = CLUSTER_END_BROKEN;
+		snprintf(why, sizeof(why), "the answer ends within its head");
+	}
 	call->state = CALL_DONE;
 	if (call->is_cancelled) {
 		call_free(call);

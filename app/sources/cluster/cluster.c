@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The cluster source as a whole: makes its parts from the inside out, and carries what the model says to control, a slice at a
+// time, so that a flood of events never holds up the loop.
+#include "core_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define SOURCE_NAME   "kubernetes"
+#define DRAIN_MAX     256 // changes of one turn of the loop
+#define DRAIN_MAX_NS  (4 * CLOCK_MS)
+#define DRAIN_RETRY_S 1
+
+uint64_t cluster_now_ns(void)
+{
+	struct clock clock = clock_monotonic();
+	return clock_now_ns(&clock);
+}
+
+static void note(
+	void *arg, enum log_level level, const char *kind, const char *object, const char *text)
+{
+	struct source_cluster *c = arg;
+	control_note(c->control, level, kind, object, "%s", text);
+}
+
+// ---------------------------------------------------------------- changes
+
+void cluster_drain_soon(struct source_cluster *c)
+{
+	struct timeval now = { 0 };
+	if (!evtimer_pending(c->drain, NULL))
+		evtimer_add(c->drain, &now);
+}
+
+// Labels of namespaces are asked for only when a pool wants to know them.
+static void look_namespaces(struct source_cluster *c)
+{
+	struct cluster_feed *feed = &c->feeds[KUBE_CLUSTER_NAMESPACES];
+	const struct cluster_feed *pools = &c->feeds[KUBE_CLUSTER_POOLS];
+	struct kube_pool pool;
+	bool is_wanted = false;
+	if (feed->reflector || pools->reflector == NULL ||
+		(!pools->is_waived && !kube_reflector_status(pools->reflector)->is_synced))
+		return;
+	for (uint32_t i = 0; kube_cluster_pool_at(c->model, i, &pool) && !is_wanted; i++)
+		is_wanted = pool.namespace_selector != NULL;
+	if (is_wanted) {
+		cluster_feed_start(feed);
+	} else if (!feed->is_waived) {
+		feed->is_waived = true;
+		kube_cluster_begin(c->model, KUBE_CLUSTER_NAMESPACES);
+		kube_cluster_end(c->model, KUBE_CLUSTER_NAMESPACES);
+	}
+}
+
+static void on_drain(evutil_socket_t fd, short what, void *arg)
+{
+	struct source_cluster *c = arg;
+	struct kube_change change;
+	uint64_t begin_ns = cluster_now_ns();
+	struct timeval again = { .tv_sec = DRAIN_RETRY_S };
+	look_namespaces(c);
+	cluster_pools_look(c);
+	if (!kube_cluster_is_synced(c->model))
+		return;
+	if (!c->is_applied) {
+		if (cluster_apply_first(c) == -ENOMEM) {
+			evtimer_add(c->drain, &again);
+			return;
+		}
+		c->is_applied = true;
+		control_set_synced(c->control, SOURCE_NAME, true);
+	}
+	for (uint32_t n = 0; n < DRAIN_MAX; n++) {
+		if (!kube_cluster_next(c->model, &change))
+			return;
+		cluster_apply(c, &change);
+		if (cluster_now_ns() - begin_ns > DRAIN_MAX_NS)
+			break;
+	}
+	cluster_drain_soon(c);
+}
+
+// ---------------------------------------------------------------- credentials
+
+static void on_credentials(void *arg)
+{
+	struct source_cluster *c = arg;
+	if (c->http == NULL)
+		return;
+	cluster_http_wake(c->http);
+	for (uint32_t i = 0; i < KUBE_CLUSTER_RESOURCES; i++)
+		cluster_feed_wake(&c->feeds[i]);
+}
+
+// ---------------------------------------------------------------- its life
+
+// What no endpoint may be: what the caller says, and the API server where its address is known.
+static struct prefix *refused_of(
+	struct source_cluster *c, const struct source_cluster_config *config, uint32_t *out_n)
+{
+	struct prefix *refused = calloc(config->n_refused + 1, sizeof(*refused));
+	struct address server;
+	uint32_t n = config->n_refused;
+	if (refused == NULL)
+		return NULL;
+	memcpy(refused, config->refused, n * sizeof(*refused));
+	if (address_parse(cluster_auth_kubeconfig(c->auth)->host, &server) == 0)
+		refused[n++] = (struct prefix){ .address = server,
+			.len = address_is_v4(&server) ? 32 : 128 };
+	*out_n = n;
+	return refused;
+}
+
+static int model_create(
+	struct source_cluster *c, const struct source_cluster_config *config, struct error *err)
+{
+	uint32_t n_refused = 0;
+	struct prefix *refused = refused_of(c, config, &n_refused);
+	struct kube_cluster_config model = {
+		.defaults = *control_defaults(c->control),
+		.class_name = config->class_name,
+		.is_default_class = config->is_default_class,
+		.zone = config->zone,
+		.finalizer = config->finalizer,
+		.refused = refused,
+		.n_refused = n_refused,
+		.resources = 1u << KUBE_CLUSTER_SERVICES | 1u << KUBE_CLUSTER_SLICES |
+			     1u << KUBE_CLUSTER_NODES | 1u << KUBE_CLUSTER_NAMESPACES |
+			     1u << KUBE_CLUSTER_POOLS,
+		.allowed = cluster_pools_allow,
+		.arg = c,
+	};
+	if (refused && getrandom(&model.key, sizeof(model.key), 0) == sizeof(model.key))
+		c->model = kube_cluster_create(&model);
+	free(refused);
+	return c->model ? 0 : error_add(err, ENOMEM, "kubernetes", "out of memory");
+}
+
+static int texts_copy(struct source_cluster *c, const struct source_cluster_config *config)
+{
+	c->namespace = strdup(config->namespace);
+	c->node_name = strdup(config->node_name);
+	c->finalizer = strdup(config->finalizer);
+	return c->namespace && c->node_name && c->finalizer ? 0 : -ENOMEM;
+}
+
+static int parts_create(
+	struct source_cluster *c, const struct source_cluster_config *config, struct error *err)
+{
+	struct cluster_auth_config auth = {
+		.base = c->base,
+		.kubeconfig_path = config->kubeconfig,
+		.voice = c->voice,
+		.changed = on_credentials,
+		.arg = c,
+	};
+	int rc = cluster_auth_create(&auth, &c->auth, err);
+	if (rc == 0)
+		rc = cluster_http_create(c->base, c->auth, &c->voice, &c->http);
+	if (rc == 0)
+		rc = cluster_pools_init(c, config, err);
+	if (rc == 0)
+		rc = model_create(c, config, err);
+	if (rc == 0)
+		rc = texts_copy(c, config);
+	for (uint32_t i = 0; i < KUBE_CLUSTER_RESOURCES && rc == 0; i++)
+		rc = cluster_feed_init(&c->feeds[i], c, (enum kube_cluster_resource)i);
+	if (rc == -ENOMEM && err && err->n_items == 0)
+		error_add(err, ENOMEM, "kubernetes", "out of memory");
+	return rc;
+}
+
+int source_cluster_create(struct control *control, const struct source_cluster_config *config,
+	struct source_cluster **out, struct error *err)
+{
+	static const enum kube_cluster_resource followed[] = { KUBE_CLUSTER_SERVICES,
+		KUBE_CLUSTER_SLICES, KUBE_CLUSTER_NODES, KUBE_CLUSTER_POOLS };
+	struct source_cluster *c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return error_add(err, ENOMEM, "kubernetes", "out of memory");
+	c->control = control;
+	c->base = control_base(control);
+	c->voice = (struct cluster_voice){ note, c };
+	c->drain = evtimer_new(c->base, on_drain, c);
+	int rc = c->drain ? parts_create(c, config, err)
+			  : error_add(err, ENOMEM, "kubernetes", "out of memory");
+	if (rc != 0) {
+		source_cluster_destroy(c);
+		return rc;
+	}
+	control_set_synced(control, SOURCE_NAME, false);
+	if (cluster_auth_get(c->auth) == NULL)
+		cluster_say(&c->voice, LOG_LEVEL_WARN, "credentials-missing",
+			cluster_auth_kubeconfig(c->auth)->server, "%s", cluster_auth_why(c->auth));
+	for (uint32_t i = 0; i < ARRAY_SIZE(followed); i++)
+		cluster_feed_start(&c->feeds[followed[i]]);
+	*out = c;
+	return 0;
+}
+
+int source_cluster_check(const char *kubeconfig, struct error *err)
+{
+	struct kubeconfig *k = NULL;
+	int rc = kubeconfig[0] ? kubeconfig_load(kubeconfig, &k, err, NULL)
+			       : kubeconfig_in_cluster(NULL, &k, err);
+	if (rc == 0)
+		kubeconfig_destroy(k);
+	return rc;
+}
+
+void source_cluster_set_defaults(struct source_cluster *c, const struct service_defaults *defaults)
+{
+	kube_cluster_set_defaults(c->model, defaults);
+}
+
+void source_cluster_destroy(struct source_cluster *c)
+{
+	if (c == NULL)
+		return;
+	for (uint32_t i = 0; i < KUBE_CLUSTER_RESOURCES; i++)
+		cluster_feed_fini(&c->feeds[i]);
+	cluster_http_destroy(c->http);
+	cluster_auth_destroy(c->auth);
+	cluster_pools_fini(c);
+	if (c->model)
+		kube_cluster_destroy(c->model);
+	cluster_records_fini(&c->records);
+	if (c->drain)
+		event_free(c->drain);
+	free(c->namespace);
+	free(c->node_name);
+	free(c->finalizer);
+	free(c);
+}
