@@ -84,8 +84,9 @@ int ipam_set_pools(struct ipam *ipam, const struct ipam_pool *pools, uint32_t n_
 	if (rc != 0)
 		return rc;
 	error_merge(err, &fresh.findings, "");
-	if (ipam_pools_same(&ipam->pools, &fresh)) {
+	if (ipam_pools_same(&ipam->pools, &fresh)) { // but whom they select may be new
 		ipam_pools_fini(&fresh);
+		ipam_touch(ipam, NULL, NULL);
 		return 0;
 	}
 	for (uint32_t i = 0; i < ipam->requests.n_items; i++) {

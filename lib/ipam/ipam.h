@@ -151,7 +151,7 @@ struct ipam *ipam_create(ipam_selects *selects, void *arg);
 void ipam_destroy(struct ipam *ipam);
 
 // Makes the pools exactly these, and `reserved` addresses nobody's (own, SNAT, management). Takes copies. Every address that is held
-// is looked at again in the next run; who waits is tried again. Findings (path = pool name; a name given twice, overlap) do not stop it.
+// is looked at again in the next run, also when the pools are the same; who waits is tried again. Findings (path = pool name; a name given twice, overlap) do not stop it.
 // 0 or -ENOMEM (nothing changed).
 int ipam_set_pools(struct ipam *ipam, const struct ipam_pool *pools, uint32_t n_pools,
 	const struct ipam_range *reserved, uint32_t n_reserved, struct error *err);

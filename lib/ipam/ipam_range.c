@@ -83,7 +83,8 @@ static bool overlap(const struct ipam_range *a, const struct ipam_range *b)
 	       address_compare(&b->first, &a->last) <= 0;
 }
 
-// The row of `never` that the range touches, or NULL.
+// The row of `never` that the range touches, or NULL. A range of IPv6 across ::ffff:0:0/96, which is how IPv4 is held here, touches the
+// first.
 static const char *find_never(const struct ipam_range *range)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(never); i++) {
@@ -94,10 +95,6 @@ static const char *find_never(const struct ipam_range *range)
 		if (overlap(range, &forbidden))
 			return never[i];
 	}
-	// All of ::ffff:0:0/96 is how IPv4 is held here; a range of IPv6 may not run across it.
-	struct address zero = address_from_v4(0);
-	if (ipam_family_of(&range->first) == IPAM_V6 && ipam_range_contains(range, &zero))
-		return "::ffff:0:0/96";
 	return NULL;
 }
 

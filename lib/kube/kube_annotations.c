@@ -415,8 +415,9 @@ static const struct annotation_row annotation_rows[] = {
 		.today = "none",
 		.later = (const char *const[]){ "service", "endpoints", NULL },
 		.allowed = "none (later also service, endpoints)" },
-	// Written by sluice itself beside `expose`; says nothing to it.
+	// Written by sluice itself: what `expose` was given, and under which form addresses were.
 	{ .key = "assigned", .read = read_nothing, .allowed = "" },
+	{ .key = "allocation", .read = read_nothing, .allowed = "" },
 };
 
 static const struct annotation_row *find_row(const char *key)

@@ -177,6 +177,7 @@ struct kube_pool { // an AddressPool as written; borrowed
 	const char *name;
 	const char *uid;
 	const char *resource_version;
+	const char *created; // creationTimestamp as written, "" = none
 	int64_t generation;
 	bool is_deleting;
 	const json_t *spec;               // an object

@@ -85,7 +85,7 @@ const char *kube_clean(const char *text, char *buf, size_t len)
 }
 
 // ---------------------------------------------------------------- times
-int kube_time_parse(const char *text, int64_t *out_s)
+int kube_seconds_parse(const char *text, int64_t *out_s)
 {
 	struct tm tm = { 0 };
 	if (strspn(text, "0123456789") != 4)
@@ -99,7 +99,7 @@ int kube_time_parse(const char *text, int64_t *out_s)
 	return 0;
 }
 
-const char *kube_time_format(int64_t s, char *buf, size_t len)
+const char *kube_seconds_format(int64_t s, char *buf, size_t len)
 {
 	char whole[32];
 	clock_rfc3339(s * 1000, whole, sizeof(whole)); // "2026-01-31T12:00:00.000Z"

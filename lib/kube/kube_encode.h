@@ -40,8 +40,8 @@ struct kube_write {
 void kube_write_fini(struct kube_write *write);
 
 // "2026-01-31T12:00:00Z" of metav1.Time, seconds since 1970. -EINVAL: not that form (a fraction is allowed and cut).
-int kube_time_parse(const char *text, int64_t *out_s);
-const char *kube_time_format(int64_t s, char *buf, size_t len); // buf >= 32
+int kube_seconds_parse(const char *text, int64_t *out_s);
+const char *kube_seconds_format(int64_t s, char *buf, size_t len); // buf >= 32
 
 // ---------------------------------------------------------------- status of a Service
 enum kube_condition_type {

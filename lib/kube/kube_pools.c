@@ -244,6 +244,7 @@ bool kube_cluster_pool_at(const struct kube_cluster *c, uint32_t idx, struct kub
 	*out = (struct kube_pool){ .name = pool->object.name,
 		.uid = pool->meta.uid,
 		.resource_version = pool->meta.resource_version,
+		.created = pool->meta.created ? pool->meta.created : "",
 		.generation = pool->meta.generation,
 		.is_deleting = pool->meta.is_deleting,
 		.spec = spec,

@@ -90,7 +90,7 @@ static json_t *condition_json(
 	if (generation)
 		json_object_set_new(json, "observedGeneration", json_integer(generation));
 	json_object_set_new(json, "lastTransitionTime",
-		json_string(kube_time_format(condition->since_s, when, sizeof(when))));
+		json_string(kube_seconds_format(condition->since_s, when, sizeof(when))));
 	json_object_set_new(json, "reason", json_string(condition->reason));
 	json_object_set_new(json, "message",
 		json_string(kube_clean(condition->message, message, sizeof(message))));
@@ -210,7 +210,7 @@ static void see_condition(
 	out->truths[idx] = truth_parse(truth);
 	if (out->truths[idx] == KUBE_ABSENT)
 		return;
-	if (kube_time_parse(text_of(condition, "lastTransitionTime"), &out->since_s[idx]) != 0)
+	if (kube_seconds_parse(text_of(condition, "lastTransitionTime"), &out->since_s[idx]) != 0)
 		out->since_s[idx] = 0;
 	add_condition(d, type, truth, text_of(condition, "reason"));
 	add_message(d, text_of(condition, "message"),

@@ -360,13 +360,13 @@ static void test_times(void **state)
 		"2026-01-31T12:00:00Zx", "x" };
 	char buf[32];
 	int64_t s = 0;
-	assert_int_equal(kube_time_parse("2026-01-31T12:00:00Z", &s), 0);
+	assert_int_equal(kube_seconds_parse("2026-01-31T12:00:00Z", &s), 0);
 	assert_int_equal(s, NOON_S);
-	assert_int_equal(kube_time_parse("2026-01-31T12:00:00.123456Z", &s), 0);
+	assert_int_equal(kube_seconds_parse("2026-01-31T12:00:00.123456Z", &s), 0);
 	assert_int_equal(s, NOON_S);
-	assert_string_equal(kube_time_format(NOON_S, buf, sizeof(buf)), "2026-01-31T12:00:00Z");
+	assert_string_equal(kube_seconds_format(NOON_S, buf, sizeof(buf)), "2026-01-31T12:00:00Z");
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_int_equal(kube_time_parse(bad[i], &s), -EINVAL);
+		assert_int_equal(kube_seconds_parse(bad[i], &s), -EINVAL);
 }
 
 static void test_annotations(void **state)
