@@ -73,6 +73,9 @@ void cluster_apply(struct source_cluster *c, const struct kube_change *change)
 	else if (change->kind == KUBE_REMOVE)
 		rc = control_remove_service(
 			c->control, change->namespace, change->name, OWNER, &err);
+	is_changed |= change->kind == KUBE_REMOVE && rc == 0;
+	if (is_changed)
+		cluster_outage_changed(c);
 	if (rc == -ENOENT || (rc == -EEXIST && change->kind == KUBE_REMOVE))
 		rc = 0; // not there, or of another owner: nothing of ours
 	if (rc != 0)
@@ -178,6 +181,8 @@ int cluster_apply_first(struct source_cluster *c)
 		first_remove_rest(c, &first);
 		rc = first_put_each(c, &first);
 	}
+	if (n_changed || rc)
+		cluster_outage_changed(c);
 	c->n_applied += first.n_services;
 	c->applied_wall_ms = (uint64_t)clock_wall_ms();
 	cluster_say(&c->voice, rc ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "cluster-synced",

@@ -188,11 +188,15 @@ int source_cluster_create(struct control *control, const struct source_cluster_c
 	c->drain = evtimer_new(c->base, on_drain, c);
 	int rc = c->drain ? parts_create(c, config, err)
 			  : error_add(err, ENOMEM, "kubernetes", "out of memory");
+	bool is_loaded = false;
+	if (rc == 0 && cluster_outage_start(c, config, &is_loaded) != 0)
+		rc = error_add(err, ENOMEM, "kubernetes", "out of memory");
 	if (rc != 0) {
 		source_cluster_destroy(c);
 		return rc;
 	}
-	control_set_synced(control, SOURCE_NAME, false);
+	// The last good state is as good as it was before the start: ready.
+	control_set_synced(control, SOURCE_NAME, is_loaded);
 	if (cluster_auth_get(c->auth) == NULL)
 		cluster_say(&c->voice, LOG_LEVEL_WARN, "credentials-missing",
 			cluster_auth_kubeconfig(c->auth)->server, "%s", cluster_auth_why(c->auth));
@@ -221,6 +225,7 @@ void source_cluster_destroy(struct source_cluster *c)
 {
 	if (c == NULL)
 		return;
+	cluster_outage_end(c);
 	for (uint32_t i = 0; i < KUBE_CLUSTER_RESOURCES; i++)
 		cluster_feed_fini(&c->feeds[i]);
 	cluster_http_destroy(c->http);

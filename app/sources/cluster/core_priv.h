@@ -118,5 +118,12 @@ void cluster_access_end(struct source_cluster *c);
 uint32_t cluster_access_missing(
 	const struct source_cluster *c); // rules that are known to be missing
 
+// ---------------------------------------------------------------- outage.c
+// Puts the last good state in force where there is one.
+int cluster_outage_start(
+	struct source_cluster *c, const struct source_cluster_config *config, bool *out_loaded);
+void cluster_outage_changed(struct source_cluster *c); // something of ours in force changed
+void cluster_outage_end(struct source_cluster *c);     // writes what waits
+
 // ---------------------------------------------------------------- cluster.c
 void cluster_drain_soon(struct source_cluster *c);

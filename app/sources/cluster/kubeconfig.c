@@ -14,6 +14,7 @@
 #include "net.h"
 #include "tree_priv.h"
 
+#define READ_MORE         4096
 #define IN_CLUSTER_FOLDER "/var/run/secrets/kubernetes.io/serviceaccount"
 
 // ---------------------------------------------------------------- choosing
@@ -268,7 +269,9 @@ int kubeconfig_read_file(const char *path, size_t max, char **out, size_t *out_l
 	int rc = fstat(fd, &st) ? -errno : S_ISREG(st.st_mode) ? 0 : -EINVAL;
 	if (rc == 0 && (uint64_t)st.st_size > max)
 		rc = -EFBIG;
-	// One byte more: a file that grew meanwhile is too long, never cut silently.
+	// Room for what it has, and some more: a file that grows meanwhile is too long, never cut silently.
+	if (rc == 0 && (size_t)st.st_size + READ_MORE < max)
+		max = (size_t)st.st_size + READ_MORE;
 	char *text = rc ? NULL : malloc(max + 2);
 	size_t len = 0;
 	if (rc == 0 && text == NULL)
