@@ -189,6 +189,8 @@ int source_cluster_create(struct control *control, const struct source_cluster_c
 	int rc = c->drain ? parts_create(c, config, err)
 			  : error_add(err, ENOMEM, "kubernetes", "out of memory");
 	bool is_loaded = false;
+	if (rc == 0)
+		rc = cluster_access_start(c);
 	if (rc == 0 && cluster_outage_start(c, config, &is_loaded) != 0)
 		rc = error_add(err, ENOMEM, "kubernetes", "out of memory");
 	if (rc != 0) {
@@ -225,6 +227,7 @@ void source_cluster_destroy(struct source_cluster *c)
 {
 	if (c == NULL)
 		return;
+	cluster_access_end(c);
 	cluster_outage_end(c);
 	for (uint32_t i = 0; i < KUBE_CLUSTER_RESOURCES; i++)
 		cluster_feed_fini(&c->feeds[i]);

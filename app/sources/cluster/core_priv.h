@@ -12,6 +12,7 @@
 #include "ipam.h"
 #include "kube_cluster.h"
 #include "kube_encode.h"
+#include "kube_pool.h"
 #include "kube_reflector.h"
 
 struct cluster_feed { // [feed.c]

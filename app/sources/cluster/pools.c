@@ -81,14 +81,29 @@ static bool selects(void *arg, const char *pool, const char *namespace, const ch
 struct pool_draft { // what ipam is given
 	struct ipam_pool *pools;
 	uint32_t n_pools, pools_cap;
-	struct arena arena; // of the ranges
+	struct kube_pool_form *forms; // of those of the cluster, whose ranges are theirs
+	uint32_t n_forms, forms_cap;
 };
 
-static int draft_add_own(struct pool_draft *draft, const struct cluster_pool *own)
+static void draft_fini(struct pool_draft *draft)
+{
+	for (uint32_t i = 0; i < draft->n_forms; i++)
+		kube_pool_form_fini(&draft->forms[i]);
+	free(draft->forms);
+	free(draft->pools);
+}
+
+static int draft_add(struct pool_draft *draft, const struct ipam_pool *pool)
 {
 	if (array_grow(draft->pools, draft->n_pools, draft->pools_cap) != 0)
 		return -ENOMEM;
-	draft->pools[draft->n_pools++] = (struct ipam_pool){
+	draft->pools[draft->n_pools++] = *pool;
+	return 0;
+}
+
+static int draft_add_own(struct pool_draft *draft, const struct cluster_pool *own)
+{
+	struct ipam_pool pool = {
 		.name = own->name,
 		.ranges = own->ranges,
 		.n_ranges = own->n_ranges,
@@ -96,50 +111,23 @@ static int draft_add_own(struct pool_draft *draft, const struct cluster_pool *ow
 		.auto_assign = own->auto_assign,
 		.is_pinned = own->n_namespaces > 0,
 	};
-	return 0;
-}
-
-// Ranges that are not good are left out by name; the rest of the pool serves.
-static struct ipam_range *ranges_of(struct pool_draft *draft, const struct kube_pool *listed,
-	uint32_t *out_n, struct error *err)
-{
-	size_t n = json_array_size(listed->addresses);
-	struct ipam_range *ranges =
-		arena_alloc(&draft->arena, (n + 1) * sizeof(*ranges), _Alignof(struct ipam_range));
-	for (size_t i = 0; ranges && i < n; i++) {
-		const char *text = json_string_value(json_array_get(listed->addresses, i));
-		char path[96];
-		snprintf(path, sizeof(path), "spec.addresses[%zu]", i);
-		if (text && ipam_range_parse(text, &ranges[*out_n], path, err) == 0)
-			(*out_n)++;
-	}
-	return ranges;
+	return draft_add(draft, &pool);
 }
 
 static int draft_add_listed(
 	struct source_cluster *c, struct pool_draft *draft, const struct kube_pool *listed)
 {
-	struct error err = { 0 };
 	char line[400];
-	uint32_t n = 0;
-	struct ipam_range *ranges = ranges_of(draft, listed, &n, &err);
-	if (ranges == NULL || array_grow(draft->pools, draft->n_pools, draft->pools_cap) != 0)
+	if (array_grow(draft->forms, draft->n_forms, draft->forms_cap) != 0)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < err.n_items; i++)
+	struct kube_pool_form *form = &draft->forms[draft->n_forms];
+	if (kube_pool_read(listed, form) != 0)
+		return -ENOMEM;
+	draft->n_forms++;
+	for (uint32_t i = 0; i < form->findings.n_items; i++)
 		cluster_say(&c->voice, LOG_LEVEL_WARN, "pool-refused", listed->name, "%s",
-			error_format(&err, i, line, sizeof(line)));
-	error_fini(&err);
-	draft->pools[draft->n_pools++] = (struct ipam_pool){
-		.name = listed->name,
-		.ranges = ranges,
-		.n_ranges = n,
-		.priority = listed->priority > INT32_MAX ? INT32_MAX : (int32_t)listed->priority,
-		.auto_assign = listed->auto_assign,
-		.is_pinned = listed->namespaces || listed->namespace_selector ||
-			     listed->service_selector,
-		.created_s = 1, // behind those of the configuration
-	};
-	return 0;
+			error_format(&form->findings, i, line, sizeof(line)));
+	return draft_add(draft, &form->pool);
 }
 
 static int pools_put(struct source_cluster *c)
@@ -160,8 +148,7 @@ static int pools_put(struct source_cluster *c)
 			err.items[i].path ? err.items[i].path : "", "%s",
 			error_format(&err, i, line, sizeof(line)));
 	error_fini(&err);
-	free(draft.pools);
-	arena_fini(&draft.arena);
+	draft_fini(&draft);
 	return rc;
 }
 
