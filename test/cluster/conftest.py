@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One real API server and one rig for the whole run, made when the first test asks; every case skipped by name where that cannot be."""
+import os
+import sys
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "functional")]
+import build  # noqa: E402
+import cluster as clusters  # noqa: E402
+import lab as labs  # noqa: E402
+import rig as rigs  # noqa: E402
+
+NO_NAMESPACES = rigs.have_namespaces()
+
+
+def no_cluster():
+    try:
+        build.programs(lambda text: print(text, file=sys.__stderr__, flush=True))
+    except build.NoCluster as e:
+        return str(e)
+    return None
+
+
+class Labs:
+    """Makes labs and takes every one down, whatever happens."""
+
+    def __init__(self):
+        self.made = []
+
+    def make(self, kind, **kw):
+        if NO_NAMESPACES:
+            pytest.skip(f"cluster tests cannot run here: {NO_NAMESPACES}")
+        made = kind(f"kt{os.getpid() % 1000}{chr(97 + len(self.made) % 26)}", **kw)
+        self.made.append(made)
+        return made
+
+    def down(self):
+        for made in reversed(self.made):
+            made.down()
+
+
+@pytest.fixture(scope="session")
+def make_lab():
+    made = Labs()
+    yield made.make
+    made.down()
+
+
+@pytest.fixture(scope="session")
+def cluster(make_lab):
+    """The real API."""
+    reason = NO_NAMESPACES or no_cluster()
+    if reason:
+        pytest.skip(f"no Kubernetes API server here: {reason}")
+    return make_lab(clusters.Cluster).up()
+
+
+@pytest.fixture(scope="session")
+def lab(make_lab, cluster):
+    """The API and a rig with four web servers, sluiced running; tests clean up the objects they made."""
+    made = make_lab(labs.Lab, n_backends=3, n_spare=1, cluster=cluster).up()
+    made.rig.start_backends(4)
+    made.start()
+    return made
+
+
+def empty(cluster, namespace="default"):
+    """No Service and no Pod of a test is left in the namespace."""
+    for kind in ("services", "pods"):
+        for item in cluster.api.get(f"/api/v1/namespaces/{namespace}/{kind}")["items"]:
+            if item["metadata"]["name"] != "kubernetes":
+                cluster.api.delete(f"/api/v1/namespaces/{namespace}/{kind}/{item['metadata']['name']}", 0)
+
+
+@pytest.fixture
+def clean(lab):
+    """Nothing of an earlier test in the namespace `default`; sluiced has seen that."""
+    yield lab
+    empty(lab.cluster)
+    rigs.wait_for("an empty table", lambda: not lab.rig.services())
+
+
+@pytest.hookimpl(tryfirst=True, hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for made in item.funcargs.values():
+            if isinstance(made, (labs.Lab, labs.ScriptedLab)) and made.rig.dir:
+                report.sections.append(("sluiced log", made.rig.log_tail(60)))
