@@ -10,7 +10,7 @@
 //                 none of these for 1 h
 //   403           the list, at once       backoff, from the start       the third one after another: list
 //   401           backoff, the same       backoff, from the start       backoff, the same
-//   404 5xx       backoff, from the start backoff, from the start       the third one after another: list
+//   404 5xx 3xx   backoff, from the start backoff, from the start       the third one after another: list
 #include "kube_reflector_priv.h"
 
 #include <string.h>
@@ -104,6 +104,12 @@ static bool retry_without_version(struct kube_reflector *r)
 	return true;
 }
 
+// Not the answer to who asks, but to what is asked: a server without streaming lists says 422.
+static bool is_question_refused(int code)
+{
+	return code == 400 || code == 405 || code == 406 || code == 415 || code == 422;
+}
+
 static void stream_refused(
 	struct kube_reflector *r, uint64_t now_ns, const struct kube_status_answer *answer)
 {
@@ -112,13 +118,13 @@ static void stream_refused(
 			return;
 		r->n_stream_failed = 2;
 		kube_settle_backoff(r, now_ns, kube_phase_first(r, now_ns));
-	} else if (answer->code == 401 || answer->code == 404 || answer->code >= 500) {
-		kube_settle_throttled(
-			r, now_ns, kube_phase_first(r, now_ns), answer->retry_after_s);
-	} else {
+	} else if (answer->code == 403 || is_question_refused(answer->code)) {
 		if (answer->code != 403)
 			r->stream_after_ns = now_ns + STREAM_AGAIN_NS;
 		kube_settle(r, KUBE_PHASE_LIST);
+	} else {
+		kube_settle_throttled(
+			r, now_ns, kube_phase_first(r, now_ns), answer->retry_after_s);
 	}
 }
 
@@ -144,10 +150,9 @@ static void watch_refused(
 		kube_settle(r, kube_phase_first(r, now_ns));
 		return;
 	}
-	bool is_hopeless = answer->code == 400 || answer->code == 422;
 	r->n_refused += answer->code != 401 && !answer->is_too_large_version;
 	enum kube_phase next = KUBE_PHASE_WATCH;
-	if (is_hopeless || r->n_refused >= KUBE_REFUSED_MAX) {
+	if (is_question_refused(answer->code) || r->n_refused >= KUBE_REFUSED_MAX) {
 		r->n_refused = 0;
 		next = kube_phase_first(r, now_ns);
 	}
