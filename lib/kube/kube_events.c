@@ -142,7 +142,7 @@ void kube_list_complete(struct kube_reflector *r, uint64_t now_ns, const char *v
 	status->is_synced = true;
 	status->synced_ns = now_ns;
 	status->trouble = KUBE_TROUBLE_NONE;
-	r->is_version_refused = r->is_version_held = r->is_full = false;
+	r->is_version_refused = r->is_version_held = false;
 	r->n_lost = r->n_stream_failed = 0;
 	r->sink.end(r->sink.arg);
 }

@@ -45,7 +45,8 @@ static const struct scene scenes[] = {
 	{ "streaming lists that end without their bookmark: then pages",
 		"> stream\n head 200\n end clean\n wait 800 1600\n > stream\n head 200\n end "
 		"clean\n wait 1600 3200\n"
-		"> list\n head 200\n body L:9::a\n end clean\n > watch 9\n" },
+		"> list\n head 200\n body L:9::a\n end clean\n > watch 9\n head 410\n end clean\n "
+		"wait 24000 30000\n > stream 9\n" },
 	{ "a server that takes it for a watch: silent, no bookmark",
 		"> stream\n head 200\n body A:a:7\n busy 30000 30000\n abandon\n is silent 1\n is "
 		"synced 0\n wait 800 1600\n > list\n"
@@ -498,11 +499,11 @@ static const struct scene scenes[] = {
 			 "~{'type':'MODIFIED','object':{'kind':'Thing','metadata':{'name':'x','"
 			 "namespace':'d','resourceVersion':'10'},^\n"
 			 "body M:a:11\n sink bad x put a@11\n is rv 9\n is frames 1\n" },
-	{ "three lost frames: a list",
-		WATCHING "body ~a^\n body ~b^\n body M:a:10\n body ~c^\n sink bad ? bad ? put a@10 "
-			 "bad ?\n abandon\n > stream 9\n head 200\n"
-			 "body A:b:11 BE:12\n sink begin put b@11 end\n is rv 12\n is trouble "
-			 "none\n is frames 3\n" },
+	{ "three lost frames: a list", WATCHING
+		"body ~a^\n body ~b^\n body M:a:10\n body ~c^\n sink bad ? bad ? put a@10 "
+		"bad ?\n abandon\n > stream 9\n head 200\n"
+		"body A:b:11 BE:12\n sink begin put b@11 end\n is rv 12\n is trouble "
+		"none\n is frames 3\n body ~d^\n busy 10000 10000\n abandon\n > watch 12\n" },
 	{ "lost frames over several watches are added up",
 		WATCHING "body ~a^\n body ~b^\n +10000\n abandon\n > watch 9\n head 200\n body "
 			 "~c^\n abandon\n > stream 9\n" },
