@@ -14,7 +14,6 @@ struct ipam *ipam_create(ipam_selects *selects, void *arg)
 	*ipam = (struct ipam){ .selects = selects,
 		.arg = arg,
 		.requests.compare = ipam_order_key,
-		.dirty.compare = ipam_order_key,
 		.waiting.compare = ipam_order_age,
 		.changed.compare = ipam_order_age_back,
 		.addresses.compare = ipam_order_address,
@@ -43,6 +42,8 @@ void ipam_destroy(struct ipam *ipam)
 	ipam_clear(ipam);
 	ipam_set_fini(&ipam->addresses);
 	ipam_set_fini(&ipam->shared);
+	free(ipam->claims);
+	free(ipam->row);
 	ipam_pools_fini(&ipam->pools);
 	free(ipam);
 }
@@ -56,9 +57,20 @@ static struct request *find(const struct ipam *ipam, const char *namespace, cons
 // Room in `dirty`, `waiting` and `changed` is made when a request comes: nothing of these fails later.
 static void mark_dirty(struct ipam *ipam, struct request *r)
 {
-	if (!r->is_dirty)
-		ipam_set_insert(&ipam->dirty, r);
-	r->is_dirty = true;
+	if (r->dirty_at)
+		return;
+	ipam->dirty.items[ipam->dirty.n_items++] = r;
+	r->dirty_at = ipam->dirty.n_items;
+}
+
+static void unmark_dirty(struct ipam *ipam, struct request *r)
+{
+	if (r->dirty_at == 0)
+		return;
+	struct request *last = ipam->dirty.items[--ipam->dirty.n_items];
+	ipam->dirty.items[r->dirty_at - 1] = last;
+	last->dirty_at = r->dirty_at;
+	r->dirty_at = 0;
 }
 
 // Gives back what it holds, and remembers it for ipam_keep.
@@ -134,10 +146,27 @@ static void drop(struct ipam *ipam, struct request *r)
 	ipam_release(ipam, r, IPAM_V4);
 	ipam_release(ipam, r, IPAM_V6);
 	ipam_set_remove(&ipam->requests, r);
-	ipam_set_remove(&ipam->dirty, r);
+	unmark_dirty(ipam, r);
 	ipam_set_remove(&ipam->waiting, r);
 	ipam_set_remove(&ipam->changed, r);
 	ipam_request_destroy(r);
+}
+
+// What a run works on, so that it needs no memory of its own.
+static int reserve_run(struct ipam *ipam, uint32_t n)
+{
+	if (n <= ipam->cap_run)
+		return 0;
+	struct request **claims = reallocarray(ipam->claims, 2 * (size_t)n, sizeof(*claims));
+	if (claims)
+		ipam->claims = claims;
+	struct request **row = reallocarray(ipam->row, 2 * (size_t)n, sizeof(*row));
+	if (row)
+		ipam->row = row;
+	if (claims == NULL || row == NULL)
+		return -ENOMEM;
+	ipam->cap_run = 2 * n;
+	return 0;
 }
 
 static int add(struct ipam *ipam, struct request *r)
@@ -148,6 +177,10 @@ static int add(struct ipam *ipam, struct request *r)
 			ipam_request_destroy(r);
 			return -ENOMEM;
 		}
+	}
+	if (reserve_run(ipam, ipam->requests.n_items + 1) != 0) {
+		ipam_request_destroy(r);
+		return -ENOMEM;
 	}
 	ipam_set_insert(&ipam->requests, r);
 	mark_dirty(ipam, r);
@@ -267,38 +300,72 @@ static bool is_all_kept(const struct request *r)
 	return true;
 }
 
-// Step 1. `claims` are the dirty ones.
+// Step 1. `claims` are the dirty ones; order of claims. Who stays as it is is not touched: those fit beside each other already.
 static int keep_all(struct ipam *ipam, struct request **claims, uint32_t n)
 {
-	for (uint32_t i = 0; i < n; i++)
-		detach(ipam, claims[i]);
-	qsort(claims, n, sizeof(*claims), order_claims);
+	uint32_t n_moved = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		struct request *r = claims[i];
-		if (ipam_keep(ipam, r) != 0)
+		if (ipam_stays(ipam, r))
+			continue;
+		detach(ipam, r);
+		claims[i] = claims[n_moved];
+		claims[n_moved++] = r;
+	}
+	qsort(claims, n_moved, sizeof(*claims), order_claims);
+	for (uint32_t i = 0; i < n_moved; i++) {
+		if (ipam_keep(ipam, claims[i]) != 0)
 			return -ENOMEM;
-		if (ipam_n_held(r) < ipam_n_needed(r))
-			ipam_set_insert(&ipam->waiting, r);
+		ipam->is_freed |= !is_all_kept(claims[i]);
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		if (ipam_n_held(claims[i]) < ipam_n_needed(claims[i]))
+			ipam_set_insert(&ipam->waiting, claims[i]);
 		else
-			ipam_set_remove(&ipam->waiting, r);
-		ipam->is_freed |= !is_all_kept(r);
+			ipam_set_remove(&ipam->waiting, claims[i]);
 	}
 	return 0;
 }
 
+// Who is tried in this run, in order of age: all who wait when something was freed, else the dirty ones.
+struct row {
+	struct request **items; // room for all requests
+	uint32_t n_items;
+	bool is_whole;
+};
+
+static int order_row(const void *a, const void *b)
+{
+	return ipam_order_age(*(struct request *const *)a, *(struct request *const *)b);
+}
+
+static void row_fill(const struct ipam *ipam, struct row *row)
+{
+	const struct ipam_set *from = ipam->is_freed ? &ipam->waiting : &ipam->dirty;
+	row->is_whole = ipam->is_freed;
+	row->n_items = 0;
+	for (uint32_t i = 0; i < from->n_items; i++) {
+		struct request *r = from->items[i];
+		// Of those who wait, all: after a failure one may hold all it needs, and not be told yet.
+		if (row->is_whole || ipam_n_held(r) < ipam_n_needed(r))
+			row->items[row->n_items++] = r;
+	}
+	if (!row->is_whole && row->n_items)
+		qsort(row->items, row->n_items, sizeof(*row->items), order_row);
+}
+
 // Step 2a: who holds one of two gets the second, or gives the first back; again while something is given back.
-static int complete_all(struct ipam *ipam)
+static int complete_all(struct ipam *ipam, struct row *row)
 {
 	bool again = true;
 	while (again) {
 		again = false;
-		for (uint32_t i = 0; i < ipam->waiting.n_items; i++) {
-			struct request *r = ipam->waiting.items[i];
-			if (ipam_n_held(r) != 1 || !(ipam->is_freed || r->is_dirty))
-				continue;
-			if (ipam_n_needed(r) == 2 && ipam_complete(ipam, r, &again) != 0)
+		for (uint32_t i = 0; i < row->n_items; i++)
+			if (ipam_n_held(row->items[i]) == 1 && ipam_n_needed(row->items[i]) == 2 &&
+				ipam_complete(ipam, row->items[i], &again) != 0)
 				return -ENOMEM;
-		}
+		if (again && !row->is_whole)
+			row_fill(ipam, row);
 	}
 	return 0;
 }
@@ -343,8 +410,10 @@ static int settle(struct ipam *ipam, struct request *r)
 		print_allocated(&is, is_all ? NULL : r->text, text, sizeof(text));
 		is.text = text;
 	}
-	if (is_given(&r->answer, &is))
+	if (is_given(&r->answer, &is)) {
+		r->is_news = false;
 		return 0;
+	}
 	is.pool = strdup(is.pool);
 	is.text = strdup(is.text);
 	if (is.pool == NULL || is.text == NULL) {
@@ -355,56 +424,66 @@ static int settle(struct ipam *ipam, struct request *r)
 	free(r->answer.pool);
 	free(r->answer.text);
 	r->answer = is;
+	r->is_news = false;
 	return ipam_set_insert(&ipam->changed, r);
 }
 
-// Step 2b. Whoever holds all it needs leaves the row.
-static int allocate_all(struct ipam *ipam)
+// Step 2b.
+static int allocate_all(struct ipam *ipam, struct row *row)
 {
-	uint32_t n = 0;
-	int rc = 0;
-	for (uint32_t i = 0; i < ipam->waiting.n_items; i++) {
-		struct request *r = ipam->waiting.items[i];
-		bool is_tried = rc == 0 && (ipam->is_freed || r->is_dirty);
-		if (is_tried && ipam_n_held(r) == 0)
-			rc = ipam_allocate(ipam, r);
-		if (is_tried && rc == 0)
-			rc = settle(ipam, r);
-		if (rc != 0 || ipam_n_held(r) < ipam_n_needed(r))
-			ipam->waiting.items[n++] = r;
+	for (uint32_t i = 0; i < row->n_items; i++)
+		if (ipam_n_held(row->items[i]) == 0 && ipam_allocate(ipam, row->items[i]) != 0)
+			return -ENOMEM;
+	return 0;
+}
+
+static int settle_all(struct ipam *ipam, struct request **items, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		if (!items[i]->is_news && items[i]->dirty_at == 0)
+			continue;
+		if (settle(ipam, items[i]) != 0)
+			return -ENOMEM;
+		if (ipam_n_held(items[i]) == ipam_n_needed(items[i]))
+			ipam_set_remove(&ipam->waiting, items[i]);
 	}
-	ipam->waiting.n_items = n;
-	return rc;
+	return 0;
+}
+
+static int run(struct ipam *ipam, struct row *row)
+{
+	struct request **claims = ipam->claims;
+	uint32_t n = ipam->dirty.n_items;
+	if (n)
+		memcpy(claims, ipam->dirty.items, n * sizeof(*claims));
+	int rc = keep_all(ipam, claims, n);
+	if (rc == 0) {
+		row_fill(ipam, row);
+		rc = complete_all(ipam, row);
+	}
+	if (rc == 0)
+		rc = allocate_all(ipam, row);
+	if (rc == 0)
+		rc = settle_all(ipam, row->items, row->n_items);
+	if (rc == 0)
+		rc = settle_all(ipam, claims, n);
+	if (rc != 0)
+		return rc;
+	for (uint32_t i = 0; i < n; i++) {
+		claims[i]->dirty_at = 0;
+		claims[i]->n_before = 0;
+	}
+	ipam->dirty.n_items = 0;
+	return 0;
 }
 
 int ipam_run(struct ipam *ipam)
 {
-	uint32_t n = ipam->dirty.n_items;
-	if (n == 0 && !ipam->is_freed)
+	if (ipam->dirty.n_items == 0 && !ipam->is_freed)
 		return 0;
-	struct request **claims = calloc(n + 1, sizeof(*claims));
-	if (claims == NULL)
-		return -ENOMEM;
-	if (n)
-		memcpy(claims, ipam->dirty.items, n * sizeof(*claims));
-	int rc = keep_all(ipam, claims, n);
-	if (rc == 0)
-		rc = complete_all(ipam);
-	if (rc == 0)
-		rc = allocate_all(ipam);
-	for (uint32_t i = 0; rc == 0 && i < n; i++)
-		rc = settle(ipam, claims[i]);
-	for (uint32_t i = 0; rc == 0 && i < n; i++) {
-		claims[i]->is_dirty = false;
-		claims[i]->n_before = 0;
-	}
-	free(claims);
-	if (rc == 0) {
-		ipam->dirty.n_items = 0;
-		ipam->is_freed = false;
-	} else {
-		ipam->is_freed = true; // whoever waits is tried again, whatever was not
-	}
+	struct row row = { .items = ipam->row };
+	int rc = run(ipam, &row);
+	ipam->is_freed = rc != 0; // after a failure whoever waits is tried again
 	return rc;
 }
 

@@ -155,6 +155,7 @@ int ipam_hold(struct ipam *ipam, struct request *r, const struct address *a)
 	held->holders[held->n_holders++] = r;
 	r->held[family] = held;
 	r->held_form = r->form;
+	r->is_news = true;
 	return 0;
 }
 
@@ -164,6 +165,7 @@ void ipam_release(struct ipam *ipam, struct request *r, enum ipam_family family)
 	r->held[family] = NULL;
 	if (held == NULL)
 		return;
+	r->is_news = true;
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < held->n_uses; i++)
 		if (held->uses[i].owner != r)

@@ -126,7 +126,8 @@ struct request {
 	enum ipam_reason reason; // of the last try that did not get all
 	char *text;
 	struct given answer; // as of the last run
-	bool is_dirty;
+	bool is_news;        // what the answer follows from has changed since
+	uint32_t dirty_at;   // index in `dirty` + 1, 0 = not in it
 };
 
 struct ipam {
@@ -134,12 +135,15 @@ struct ipam {
 	void *arg;
 	struct ipam_pools pools;
 	struct ipam_set requests;  // struct request, by namespace, name
-	struct ipam_set dirty;     // the same order
+	struct ipam_set dirty;     // to be looked at in the next run; no order
 	struct ipam_set waiting;   // lack an address; by age
 	struct ipam_set changed;   // answers not given yet; youngest first, given from the end
 	struct ipam_set addresses; // struct held, by address
 	struct ipam_set shared;    // struct held with a key; by keys, pool, address
-	bool is_freed;             // since the waiting were last tried
+	struct request **claims;   // of a run: room for all requests, as in the next
+	struct request **row;
+	uint32_t cap_run;
+	bool is_freed; // since the waiting were last tried
 };
 
 int ipam_order_key(const void *a, const void *b); // namespace, name
@@ -169,6 +173,8 @@ void ipam_request_swap(struct request *r, struct request *from);
 
 // ---------------------------------------------------------------- ipam_rules.c
 uint32_t ipam_n_held(const struct request *r);
+// Everything it holds is as it was given, and may stay whatever the others do.
+bool ipam_stays(const struct ipam *ipam, const struct request *r);
 uint32_t ipam_n_needed(const struct request *r); // families
 // 1: holds all it needs. Each returns 0 or -ENOMEM, holding then what it held before.
 int ipam_keep(struct ipam *ipam, struct request *r);

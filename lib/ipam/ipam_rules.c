@@ -20,7 +20,14 @@ static int refuse(struct request *r, enum ipam_reason reason, const char *fmt, .
 	free(r->text);
 	r->text = text;
 	r->reason = reason;
+	r->is_news = true;
 	return text ? 0 : -ENOMEM;
+}
+
+// The same was found out in the last run, and nothing that its text speaks of has changed: thousands may wait for one address.
+static bool is_said(const struct request *r, enum ipam_reason reason)
+{
+	return r->dirty_at == 0 && r->text && r->reason == reason;
 }
 
 uint32_t ipam_n_held(const struct request *r)
@@ -88,6 +95,19 @@ static bool is_valid(const struct ipam *ipam, const struct request *r, const str
 	if (wanted)
 		return address_equal(wanted, a);
 	return r->value.n_wanted == 0 || bound_home(ipam, r) == home;
+}
+
+bool ipam_stays(const struct ipam *ipam, const struct request *r)
+{
+	if (ipam_n_held(r) == 0 || r->held_form != r->form)
+		return false;
+	for (int family = 0; family < IPAM_FAMILIES; family++) {
+		const struct held *held = r->held[family];
+		if (held && (!wants_family(r, (enum ipam_family)family) ||
+				    !is_valid(ipam, r, &held->address)))
+			return false;
+	}
+	return true;
 }
 
 // First of these of a family that may stay.
@@ -173,6 +193,8 @@ int ipam_complete(struct ipam *ipam, struct request *r, bool *out_released)
 		return ipam_hold(ipam, r, &chosen);
 	if (r->value.policy == IPAM_REQUIRE_DUAL_STACK)
 		return give_back(ipam, r, has, out_released);
+	if (is_said(r, IPAM_ALLOCATED_ONE))
+		return 0;
 	return tell_one(ipam, r, home, missing);
 }
 
@@ -257,36 +279,27 @@ struct search {
 	uint32_t n_families;
 	uint32_t n_pools; // that select it
 	uint32_t n_able;  // of these, with addresses of every family looked for
-	char tried[160];  // names of the able
 	bool done;
 };
 
-static void note_tried(struct search *search, const char *name)
+static bool home_is_able(const struct ipam *ipam, const struct request *r, uint32_t home,
+	const struct search *search)
 {
-	size_t n = strlen(search->tried);
-	search->n_able++;
-	if (n + strlen(name) + 8 < sizeof(search->tried))
-		snprintf(search->tried + n, sizeof(search->tried) - n, "%s%s", n ? ", " : "", name);
-	else if (n && search->tried[n - 1] != '.')
-		snprintf(search->tried + n, sizeof(search->tried) - n, ", ...");
+	for (uint32_t i = 0; i < search->n_families; i++)
+		if (ipam->pools.homes[home].size[r->value.families[i]] == 0)
+			return false;
+	return true;
 }
 
 // All families looked for from this pool, or nothing.
 static int try_home(struct ipam *ipam, struct request *r, uint32_t home, struct search *search)
 {
-	const struct ipam_home *pool = &ipam->pools.homes[home];
 	struct address chosen[IPAM_FAMILIES];
-	bool is_able = true, has_all = true;
-	for (uint32_t i = 0; i < search->n_families; i++) {
-		enum ipam_family family = r->value.families[i];
-		is_able = is_able && pool->size[family];
-		has_all = has_all && choose(ipam, r, home, family, &chosen[i]);
-	}
 	search->n_pools++;
-	if (is_able)
-		note_tried(search, pool->name);
-	if (!has_all)
-		return 0;
+	search->n_able += home_is_able(ipam, r, home, search);
+	for (uint32_t i = 0; i < search->n_families; i++)
+		if (!choose(ipam, r, home, r->value.families[i], &chosen[i]))
+			return 0;
 	search->done = true;
 	if (search->n_families < ipam_n_needed(r)) {
 		int rc = tell_one(ipam, r, home, r->value.families[1]);
@@ -296,13 +309,19 @@ static int try_home(struct ipam *ipam, struct request *r, uint32_t home, struct 
 	return hold_all(ipam, r, chosen, search->n_families);
 }
 
+// Does a request that names no pool look there?
+static bool is_asked(const struct ipam *ipam, const struct request *r, uint32_t home)
+{
+	return ipam->pools.homes[home].auto_assign && ipam_home_selects(ipam, home, r);
+}
+
 static int try_pools(struct ipam *ipam, struct request *r, struct search *search)
 {
 	if (r->value.pool[0])
 		return try_home(ipam, r, ipam_home_find(&ipam->pools, r->value.pool), search);
 	for (uint32_t i = 0; i < ipam->pools.n_homes && !search->done; i++) {
 		uint32_t home = ipam->pools.order[i];
-		if (!ipam->pools.homes[home].auto_assign || !ipam_home_selects(ipam, home, r))
+		if (!is_asked(ipam, r, home))
 			continue;
 		int rc = try_home(ipam, r, home, search);
 		if (rc != 0)
@@ -324,25 +343,41 @@ static int refuse_unknown_pool(const struct ipam *ipam, struct request *r)
 		nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
 }
 
-static int refuse_nothing(struct request *r, const struct search *search)
+static int refuse_exhausted(const struct ipam *ipam, struct request *r, const struct search *search)
+{
+	char names[160] = "";
+	size_t n = 0;
+	for (uint32_t i = 0; i < ipam->pools.n_homes && n < sizeof(names); i++) {
+		uint32_t home = ipam->pools.order[i];
+		const char *name = pool_name(ipam, home);
+		if (r->value.pool[0] ? strcmp(name, r->value.pool) != 0 : !is_asked(ipam, r, home))
+			continue;
+		if (home_is_able(ipam, r, home, search))
+			n += (size_t)snprintf(
+				names + n, sizeof(names) - n, "%s%s", n ? ", " : "", name);
+	}
+	return refuse(r, IPAM_EXHAUSTED, "no free %s address%s in pool%s %s%s",
+		search->n_families == 2 ? "IPv4 and IPv6" : ipam_family_name(r->value.families[0]),
+		search->n_families == 2 ? " together" : "", search->n_able > 1 ? "s" : "", names,
+		n < sizeof(names) ? "" : "...");
+}
+
+static int refuse_nothing(const struct ipam *ipam, struct request *r, const struct search *search)
 {
 	const char *which =
 		search->n_families == 2 ? "IPv4 and IPv6" : ipam_family_name(r->value.families[0]);
+	if (search->n_able)
+		return is_said(r, IPAM_EXHAUSTED) ? 0 : refuse_exhausted(ipam, r, search);
 	if (search->n_pools == 0)
 		return refuse(r, IPAM_NO_POOL,
 			"no pool gives addresses to this Service (auto-assign, namespaces, "
 			"selectors)");
-	if (search->n_able == 0 && r->value.pool[0])
-		return refuse(r, search->n_families == 2 ? IPAM_NOT_DUAL : IPAM_NO_POOL,
-			"pool %s does not have %s addresses", r->value.pool, which);
-	if (search->n_able == 0 && search->n_families == 2)
-		return refuse(r, IPAM_NOT_DUAL,
-			"no pool for this Service has both IPv4 and IPv6 addresses");
-	if (search->n_able == 0)
-		return refuse(r, IPAM_NO_POOL, "no pool for this Service has %s addresses", which);
-	return refuse(r, IPAM_EXHAUSTED, "no free %s address%s in pool%s %s", which,
-		search->n_families == 2 ? " together" : "", search->n_able > 1 ? "s" : "",
-		search->tried);
+	enum ipam_reason reason = search->n_families == 2 ? IPAM_NOT_DUAL : IPAM_NO_POOL;
+	if (r->value.pool[0])
+		return refuse(
+			r, reason, "pool %s does not have %s addresses", r->value.pool, which);
+	return refuse(r, reason, "no pool for this Service has %s%s addresses",
+		search->n_families == 2 ? "both " : "", which);
 }
 
 int ipam_allocate(struct ipam *ipam, struct request *r)
@@ -365,5 +400,5 @@ int ipam_allocate(struct ipam *ipam, struct request *r)
 		search = (struct search){ .n_families = 1 };
 		rc = try_pools(ipam, r, &search);
 	}
-	return rc || search.done ? rc : refuse_nothing(r, &search);
+	return rc || search.done ? rc : refuse_nothing(ipam, r, &search);
 }

@@ -353,6 +353,13 @@ static const struct named_case cases[] = {
 		"old Exhausted\n"
 		"pool blue 203.0.113.1|ask a 46 require age=3|is a NoDualStackPool|is old "
 		"203.0.113.1" },
+	{ "what require gives back, and nothing else was freed",
+		"pool blue 203.0.113.1\nask a 46 prefer age=3|run|ask old age=1|is old Exhausted\n"
+		"ask a 46 require age=3|is a NoDualStackPool|is old 203.0.113.1" },
+	{ "exhaustion names the pools that were asked, anew when the wish is new",
+		"pool blue 203.0.113.1\npool green 203.0.113.2\nask x|ask y age=1|run|ask a age=2\n"
+		"is a Exhausted: no free IPv4 address in pools blue, green\n"
+		"ask a age=2 pool=green|is a Exhausted: no free IPv4 address in pool green" },
 	{ "explicit of one family, the other from the same pool",
 		"pool blue 203.0.113.0/24,2001:db8:b::/64\npool green "
 		"198.51.100.0/24,2001:db8:a::/64 prio=1\n"
