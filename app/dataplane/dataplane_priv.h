@@ -49,6 +49,29 @@ static inline bool bell_is_far(const struct bell *bell)
 	return __atomic_load_n(&bell->sleeping_us, __ATOMIC_RELAXED) > 100;
 }
 
+// ---------------------------------------------------------------- clock (clock.c) [worker]
+// CLOCK_MONOTONIC without a call: the processor's counter times a rate, put right by the kernel's clock once a second.
+struct worker_clock {
+	uint64_t base_ns; // reading at base_tsc
+	uint64_t base_tsc;
+	uint64_t gain;    // ns per cycle, in 2^32nds: what readings go by
+	uint64_t rate;    // ... as measured last
+	uint64_t nominal; // what the machine says of its counter
+	uint64_t sync_ns; // the kernel's clock and the counter at the last sync; 0: none yet
+	uint64_t sync_tsc;
+};
+// tsc_hz: what the machine says. The first reading is kernel_ns.
+void worker_clock_init(
+	struct worker_clock *clock, uint64_t tsc_hz, uint64_t tsc, uint64_t kernel_ns);
+// tsc and kernel_ns were read together; last_ns: the last reading that anybody saw. Returns the reading now.
+uint64_t worker_clock_sync(
+	struct worker_clock *clock, uint64_t tsc, uint64_t kernel_ns, uint64_t last_ns);
+static inline uint64_t worker_clock_read(const struct worker_clock *clock, uint64_t tsc)
+{
+	return clock->base_ns +
+	       (uint64_t)((__uint128_t)(tsc - clock->base_tsc) * clock->gain >> 32);
+}
+
 // ---------------------------------------------------------------- receive and transmit
 struct rx_source {
 	uint16_t port_id; // DPDK's
@@ -150,10 +173,7 @@ struct worker {
 	uint32_t sweep_records;  // of one slice of ageing
 	uint64_t sweep_slice_ns; // one slice is due every so often
 	uint64_t sweep_due_ns;   // when the next one is
-	// [worker] clock: now_ns = base_ns + (tsc - base_tsc) * gain / 2^32; CLOCK_MONOTONIC, corrected once a second
-	uint64_t base_ns;
-	uint64_t base_tsc;
-	uint64_t base_gain;
+	struct worker_clock clock;
 	uint64_t first_tsc;
 	struct rx_source sources[SOURCES_MAX];
 	struct tx_way ways[DEVICE_PORTS_MAX];
@@ -275,8 +295,8 @@ void idle_enter(struct worker *w); // at the start of the thread
 void idle_leave(struct worker *w);
 // A turn without a packet: nothing, a pause, or a sleep.
 void idle_turn(struct worker *w);
-// Corrects the clock by the kernel's; time never runs back. Once a second.
-void idle_sync_clock(struct worker *w);
+// Puts the clock right by the kernel's, once a second. Returns the reading now, never less than pipeline.now_ns.
+uint64_t idle_sync_clock(struct worker *w);
 // Tells control that a ring has something, if it wants to know.
 void control_call(struct dataplane *dp);
 // Control found a ring empty and wants to be called from now on. [control]

@@ -116,14 +116,26 @@ static uint64_t kernel_ns(void)
 	return (uint64_t)now.tv_sec * CLOCK_S + (uint64_t)now.tv_nsec;
 }
 
-void idle_sync_clock(struct worker *w)
+// The counter and the kernel's clock at one moment: the closest of a few pairs, or a thread that lost its CPU between the two
+// would make a rate of it.
+static uint64_t read_both(uint64_t *out_tsc)
 {
-	uint64_t ns = kernel_ns();
-	w->base_tsc = rte_rdtsc();
-	if (ns < w->pipeline.now_ns)
-		ns = w->pipeline.now_ns;
-	w->base_ns = ns;
-	w->pipeline.now_ns = ns;
+	uint64_t ns = 0, closest = UINT64_MAX;
+	for (uint32_t tries = 0; tries < 4; tries++) {
+		uint64_t before = rte_rdtsc(), now_ns = kernel_ns(), after = rte_rdtsc();
+		if (after - before >= closest)
+			continue;
+		closest = after - before;
+		*out_tsc = before + closest / 2;
+		ns = now_ns;
+	}
+	return ns;
+}
+
+uint64_t idle_sync_clock(struct worker *w)
+{
+	uint64_t tsc = 0, ns = read_both(&tsc);
+	return worker_clock_sync(&w->clock, tsc, ns, w->pipeline.now_ns);
 }
 
 // ---------------------------------------------------------------- thread
@@ -131,10 +143,11 @@ void idle_sync_clock(struct worker *w)
 void idle_enter(struct worker *w)
 {
 	prctl(PR_SET_TIMERSLACK, TIMER_SLACK, 0, 0, 0);
-	// gain: ns per cycle in 2^32nds
-	w->base_gain = (uint64_t)(((__uint128_t)CLOCK_S << 32) / rte_get_tsc_hz());
-	idle_sync_clock(w);
-	w->first_tsc = w->base_tsc;
+	uint64_t tsc = 0, ns = read_both(&tsc);
+	worker_clock_init(&w->clock, rte_get_tsc_hz(), tsc, ns);
+	// A thread that is started again does not go back behind the one before.
+	w->pipeline.now_ns = worker_clock_sync(&w->clock, tsc, ns, w->pipeline.now_ns);
+	w->first_tsc = tsc;
 	w->last_packet_ns = w->pipeline.now_ns;
 	w->sweep_due_ns = w->pipeline.now_ns;
 	w->punt_bucket.last_ns = w->pipeline.now_ns;

@@ -13,13 +13,13 @@
 static void take_time(struct worker *w)
 {
 	uint64_t tsc = rte_rdtsc();
-	uint64_t ns =
-		w->base_ns + (uint64_t)((__uint128_t)(tsc - w->base_tsc) * w->base_gain >> 32);
+	uint64_t ns = worker_clock_read(&w->clock, tsc);
 	w->now_tsc = tsc;
+	// A counter that jumped is beyond a second too: nobody sees such a reading.
+	if (unlikely(ns - w->clock.base_ns > CLOCK_S))
+		ns = idle_sync_clock(w);
 	w->pipeline.now_ns = ns;
-	if (unlikely(ns - w->base_ns > CLOCK_S))
-		idle_sync_clock(w);
-	w->pipeline.now_s = (uint32_t)(w->pipeline.now_ns / CLOCK_S);
+	w->pipeline.now_s = (uint32_t)(ns / CLOCK_S);
 }
 
 static void take_snapshot(struct worker *w)
