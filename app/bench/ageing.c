@@ -10,21 +10,51 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define AGEING_SLICE      64
+#define AGEING_SLICE      48 // as the worker's (SWEEP_SLICE)
 #define AGEING_ENTRIES    10e6
 #define AGEING_PASS_S     10
 #define AGEING_EXPIRIES_S 1000000
+
+// What a pass meets: one in `every` is expired, as in a table whose flows end at random.
+struct ageing_share {
+	const char *name;
+	enum service_mode mode;
+	uint32_t every;
+};
+static const struct ageing_share ageing_shares[] = {
+	{ "one in ten expires", SERVICE_MODE_FULLNAT, 10 },
+	{ "half expire", SERVICE_MODE_FULLNAT, 2 },
+	{ "all expire", SERVICE_MODE_FULLNAT, 1 },
+	{ "one-way, one in ten expires", SERVICE_MODE_IPIP, 10 },
+	{ "one-way, half expire", SERVICE_MODE_IPIP, 2 },
+	{ "one-way, all expire", SERVICE_MODE_IPIP, 1 },
+};
+
+struct ageing_figures {
+	double scan_ns;   // of a live record
+	double expire_ns; // of an expired one, over that
+	double median_ns; // of a slice
+	double p99_ns;
+	double n_ended; // of a slice, on average
+};
+
+static uint64_t ageing_passes(const struct bench_scene *s)
+{
+	return snapshot_mode_is_oneway((uint8_t)s->snapshot->listeners[0].mode)
+		       ? s->pipeline.oneway.n_sweeps
+		       : s->pipeline.flows.n_sweeps;
+}
 
 // Nothing expires: a pass over every record.
 static double ageing_scan(void *arg)
 {
 	struct bench_scene *s = arg;
 	struct bench_timer t = { 0 };
-	uint64_t pass = s->pipeline.flows.n_sweeps;
-	while (s->pipeline.flows.n_sweeps == pass) {
+	uint64_t pass = ageing_passes(s);
+	while (ageing_passes(s) == pass) {
 		bench_start(&t);
 		pipeline_housekeep(&s->pipeline, AGEING_SLICE);
-		bench_stop(&t, AGEING_SLICE);
+		bench_stop(&t, s->pipeline.slice_done);
 	}
 	return bench_ns_per_op(&t);
 }
@@ -35,49 +65,76 @@ static int compare_doubles(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-// One flow in `every` is expired, as in a table whose flows end at random. Returns ns per expired flow over what the
-// scan alone takes; *out_p99_ns: of one slice.
-static double ageing_expire(
-	struct bench_scene *s, uint32_t every, double scan_ns, double *out_p99_ns)
+static void ageing_make_old(struct bench_scene *s, uint32_t every)
 {
-	uint32_t n_slices = s->shape.n_flows / AGEING_SLICE + 1, n = 0;
-	double *slices = malloc(n_slices * sizeof(*slices)), sum_ns = 0;
-	uint64_t n_expired = 0;
-	for (uint32_t i = 0; i < s->pipeline.flows.n_used; i++)
+	struct pipeline *p = &s->pipeline;
+	for (uint32_t i = 0; i < p->flows.n_used; i++)
 		if (bench_random_below(&s->rng, every) == 0)
-			flow_record(&s->pipeline.flows, i)->stamp_s = s->pipeline.now_s - 100000;
-	uint64_t pass = s->pipeline.flows.n_sweeps;
-	while (s->pipeline.flows.n_sweeps == pass && n < n_slices) {
+			flow_record(&p->flows, i)->stamp_s = p->now_s - 100000;
+	for (uint32_t ref = 0; ref < oneway_n_positions(&p->oneway); ref++) {
+		struct oneway_entry e;
+		if (!oneway_copy(&p->oneway, ref, &e) || bench_random_below(&s->rng, every) != 0)
+			continue;
+		uint64_t *at = oneway_word_at(&p->oneway, ref);
+		*at = (*at & ~(ONEWAY_STAMP_MASK << ONEWAY_STAMP_SHIFT)) |
+		      oneway_stamp(*at & ONEWAY_COARSE, p->now_s - 30000);
+	}
+}
+
+// A pass over a table some of which is expired, slice by slice; those of the other table, which is empty, do not count.
+static void ageing_expire(struct bench_scene *s, uint32_t every, struct ageing_figures *out)
+{
+	uint32_t n_slices = s->pipeline.oneway.n_lines + 2 * s->shape.n_flows, n = 0;
+	double *slices = malloc(n_slices * sizeof(*slices)), sum_ns = 0;
+	uint64_t n_expired = 0, n_records = 0, pass = ageing_passes(s);
+	bool is_oneway = s->pipeline.flows.n_flows == 0;
+	ageing_make_old(s, every);
+	while (ageing_passes(s) == pass && n < n_slices) {
 		struct bench_timer t = { 0 };
 		bench_start(&t);
 		uint32_t n_gone = pipeline_housekeep(&s->pipeline, AGEING_SLICE);
 		bench_stop(&t, 1);
-		if (t.n_ops == 0)
+		if (t.n_ops == 0 || s->pipeline.oneway_turn != is_oneway)
 			continue;
 		slices[n] = bench_ns_per_op(&t);
 		sum_ns += slices[n++];
 		n_expired += n_gone;
+		n_records += s->pipeline.slice_done;
 	}
 	qsort(slices, n, sizeof(*slices), compare_doubles);
-	*out_p99_ns = slices[n - 1 - n / 100];
+	out->median_ns = slices[n / 2];
+	out->p99_ns = slices[n - 1 - n / 100];
+	out->n_ended = (double)n_expired / n;
+	out->expire_ns = (sum_ns - (double)n_records * out->scan_ns) / (double)n_expired;
 	free(slices);
-	return (sum_ns - n * AGEING_SLICE * scan_ns) / (double)n_expired;
 }
 
-static void ageing_report(const struct bench_options *options, const char *size, uint32_t n_flows)
+static struct ageing_figures ageing_measure(
+	const struct bench_options *options, const struct ageing_share *share, uint32_t n_flows)
 {
 	struct bench_scene s;
 	struct bench_rounds *rounds = calloc(1, sizeof(*rounds));
-	char name[64];
+	struct ageing_figures figures;
 	bench_scene_start(
-		&s, &(struct bench_scene_shape){ .n_flows = n_flows, .capacity = n_flows });
+		&s, &(struct bench_scene_shape){
+			    .mode = share->mode, .n_flows = n_flows, .capacity = n_flows });
 	struct bench_contender contender = { ageing_scan, &s };
 	bench_run(&contender, 1, options->n_rounds, rounds);
-	double scan_ns = bench_median(rounds, 0), p99_ns;
-	double expire_ns = ageing_expire(&s, 10, scan_ns, &p99_ns);
+	figures.scan_ns = bench_median(rounds, 0);
+	ageing_expire(&s, share->every, &figures);
+	bench_scene_end(&s);
+	free(rounds);
+	return figures;
+}
+
+// What G13 asks for is asked of the table of flows, where an end costs most.
+static void ageing_report_cost(
+	const struct bench_options *options, const char *size, const struct ageing_figures *figures)
+{
+	char name[64];
 	struct bench_line line = { .bench = "ageing",
 		.name = name,
-		.value = scan_ns,
+		.value = figures->scan_ns,
 		.unit = "ns",
 		.peer_value = NAN,
 		.multiple = NAN,
@@ -86,23 +143,50 @@ static void ageing_report(const struct bench_options *options, const char *size,
 	snprintf(name, sizeof(name), "scan of a live record/%s", size);
 	bench_report(options, &line);
 	snprintf(name, sizeof(name), "end of an expired flow/%s", size);
-	line.value = expire_ns;
-	bench_report(options, &line);
-	line.goal = "G13";
-	snprintf(name, sizeof(name), "slice of %u records, one in ten expires, p99/%s",
-		AGEING_SLICE, size);
-	line.value = line.multiple = p99_ns;
-	line.gate = 2000;
+	line.value = figures->expire_ns;
 	bench_report(options, &line);
 	snprintf(name, sizeof(name), "1M expiries a second in 10M/%s", size);
+	line.goal = "G13";
 	line.unit = "% of a core";
-	line.value =
-		(AGEING_ENTRIES / AGEING_PASS_S * scan_ns + AGEING_EXPIRIES_S * expire_ns) / 1e7;
+	line.value = (AGEING_ENTRIES / AGEING_PASS_S * figures->scan_ns +
+			     AGEING_EXPIRIES_S * figures->expire_ns) /
+		     1e7;
 	line.multiple = line.value;
 	line.gate = 5;
 	bench_report(options, &line);
-	bench_scene_end(&s);
-	free(rounds);
+}
+
+// A slice: 2 us at most, whatever it meets.
+static void ageing_report_slice(const struct bench_options *options, const char *size,
+	const char *share, const struct ageing_figures *figures)
+{
+	char name[96];
+	struct bench_line line = { .bench = "ageing",
+		.name = name,
+		.value = figures->median_ns,
+		.unit = "ns",
+		.peer_value = NAN,
+		.multiple = NAN,
+		.gate = NAN,
+		.limit_value = NAN };
+	snprintf(name, sizeof(name), "slice, %s (%.1f), p50/%s", share, figures->n_ended, size);
+	bench_report(options, &line);
+	snprintf(name, sizeof(name), "slice, %s, p99/%s", share, size);
+	line.goal = "G13";
+	line.value = line.multiple = figures->p99_ns;
+	line.gate = 2000;
+	bench_report(options, &line);
+}
+
+static void ageing_report(const struct bench_options *options, const char *size, uint32_t n_flows)
+{
+	for (size_t i = 0; i < sizeof(ageing_shares) / sizeof(ageing_shares[0]); i++) {
+		const struct ageing_share *share = &ageing_shares[i];
+		struct ageing_figures figures = ageing_measure(options, share, n_flows);
+		if (i == 0)
+			ageing_report_cost(options, size, &figures);
+		ageing_report_slice(options, size, share->name, &figures);
+	}
 }
 
 int bench_ageing(const struct bench_options *options)

@@ -31,9 +31,10 @@
 #define WAIT_NS          (1 * CLOCK_S)
 #define WAIT_ASK_NS      (100 * CLOCK_MS)
 #define SWEEP_NS         (8 * CLOCK_S) // a pass over the whole flow table, at the latest
-#define SWEEP_SLICE      64
+#define SWEEP_SLICE      48  // records: 2 us at most, whatever they are (sluice-bench ageing)
 #define SWEEP_IDLE       64  // slices in a turn without packets, at most
-#define MAIL_SLICE       256 // records looked at per turn
+#define MAIL_SLICE       128 // records looked at per turn
+#define MAIL_ENDS        12  // flows ended per turn
 
 // ---------------------------------------------------------------- bell (idle.c)
 // Wakes one sleeping worker. [anybody rings, the worker waits]

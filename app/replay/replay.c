@@ -220,7 +220,7 @@ static void scene_tick(struct replay_scene *scene, uint64_t now_ns)
 	bool any = p->flows.n_flows + p->oneway.families[0].n_entries +
 			   p->oneway.families[1].n_entries >
 		   0;
-	for (uint32_t done = 0; done < SWEEP_PER_TICK && any; done += 256)
+	for (uint32_t done = 0; done < SWEEP_PER_TICK && any; done += p->slice_done)
 		pipeline_housekeep(p, 256);
 }
 

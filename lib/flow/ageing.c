@@ -74,3 +74,10 @@ uint32_t flow_sweep(struct flow_table *table, const struct flow_policy *policies
 	}
 	return n_out;
 }
+
+void flow_sweep_back(struct flow_table *table, uint32_t idx)
+{
+	if (table->sweep_next == 0) // a pass that is not over
+		table->n_sweeps--;
+	table->sweep_next = idx;
+}

@@ -348,6 +348,9 @@ static inline bool flow_is_expired(
 uint32_t flow_sweep(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s,
 	uint32_t max_records, uint32_t *out_idx);
 
+// More were expired than the caller ends now: the sweep goes on at record idx, which the last flow_sweep has passed.
+void flow_sweep_back(struct flow_table *table, uint32_t idx);
+
 // Consistent copy for another thread: false if record idx is free or kept changing.
 bool flow_copy(const struct flow_table *table, uint32_t idx, struct flow_record *out);
 

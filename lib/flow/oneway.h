@@ -293,7 +293,7 @@ void oneway_remove(struct oneway_table *table, uint32_t ref);
 
 // Ageing: looks at up to max_lines lines from where the last call ended, at most to the end of a pass, removes what is
 // expired and writes its words to out_words (room for 4 * max_lines), for those who count. Returns how many.
-// A full pass adds 1 to n_sweeps, also over an empty table; there should be one in ONEWAY_FINE_MAX_S.
+// Lines of a family without an entry are passed over, at no cost. A full pass adds 1 to n_sweeps, also over an empty table; there should be one in ONEWAY_FINE_MAX_S.
 uint32_t oneway_sweep(struct oneway_table *table, const struct oneway_timeouts *timeouts,
 	uint32_t max_lines, uint64_t *out_words);
 

@@ -77,14 +77,30 @@ static uint64_t sweep_slot(struct oneway_table *table, uint32_t ref,
 	return word;
 }
 
+// The first line from `line` on whose family has an entry.
+static uint32_t sweep_skip_empty(const struct oneway_table *table, uint32_t line)
+{
+	for (uint32_t v = 0; v < 2; v++) {
+		const struct oneway_family *f = &table->families[v];
+		uint32_t end = f->first_line + f->n_lines;
+		if (f->n_entries == 0 && line >= f->first_line && line < end)
+			line = end;
+	}
+	return line;
+}
+
 uint32_t oneway_sweep(struct oneway_table *table, const struct oneway_timeouts *timeouts,
 	uint32_t max_lines, uint64_t *out_words)
 {
-	uint32_t n_left = table->n_lines - table->sweep_next, n_out = 0;
-	uint32_t end = table->sweep_next + (max_lines < n_left ? max_lines : n_left);
+	uint32_t n_out = 0;
 	struct sweep_homes homes = { .n = 0 };
+	if (max_lines == 0)
+		return 0;
 	if (table->sweep_next == 0)
 		table->pass_s = table->now_s;
+	table->sweep_next = sweep_skip_empty(table, table->sweep_next);
+	uint32_t n_left = table->n_lines - table->sweep_next;
+	uint32_t end = table->sweep_next + (max_lines < n_left ? max_lines : n_left);
 	for (uint32_t line = table->sweep_next; line < end; line++) {
 		uint32_t n_slots = oneway_line_is6(table, line) ? ONEWAY_SLOTS6 : ONEWAY_SLOTS4;
 		for (uint32_t s = 0; s < n_slots; s++) {

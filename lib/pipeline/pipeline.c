@@ -14,8 +14,13 @@
 // Invariant: after pipeline_run every packet has a verdict, and each drop and each answer was counted once.
 #include "pipeline_priv.h"
 
-#define PREFETCH_AHEAD   4
-#define ONEWAY_SLICE_MAX 64 // lines that one slice of the sweep looks at
+#define PREFETCH_AHEAD 4
+// Ageing: records or lines that one slice looks at, at most.
+#define SLICE_RECORDS_MAX 256
+// A line of the one-way table, with up to four entries, costs as much as so many records.
+#define LINE_COST 2
+// Lines looked at together.
+#define ONEWAY_STEP 4
 
 void pipeline_init(struct pipeline *p)
 {
@@ -314,16 +319,21 @@ static void forget_old_routes(struct pipeline *p, uint32_t first, uint32_t max_r
 	}
 }
 
-// The one-way tables' turn: as many lines as records, since either is one line of memory.
-static uint32_t sweep_oneway(struct pipeline *p, uint32_t max_lines)
+// Over when it has ended two entries for three of its lines.
+static uint32_t sweep_oneway(struct pipeline *p, uint32_t max_records)
 {
-	uint64_t words[4 * ONEWAY_SLICE_MAX];
-	uint32_t n_ended = 0;
-	if (p->oneway.header == NULL)
-		return 0;
+	uint64_t words[SLICE_RECORDS_MAX / LINE_COST + 4 * ONEWAY_STEP];
+	uint32_t max_lines = (max_records + LINE_COST - 1) / LINE_COST;
+	uint32_t max_ends = max_records / 3, n = 0, n_ended = 0, n_looked = 0;
 	oneway_advance(&p->oneway, p->now_s);
-	uint32_t n = oneway_sweep(&p->oneway, &p->oneway_timeouts,
-		max_lines < ONEWAY_SLICE_MAX ? max_lines : ONEWAY_SLICE_MAX, words);
+	do {
+		uint32_t n_left = max_lines - n_looked;
+		uint32_t step = n_left < ONEWAY_STEP ? n_left : ONEWAY_STEP;
+		n += oneway_sweep(&p->oneway, &p->oneway_timeouts, step, words + n);
+		n_looked += step;
+	} while (n_looked < max_lines && n < max_ends && p->oneway.sweep_next != 0);
+	bool is_over = n_looked == max_lines || p->oneway.sweep_next == 0;
+	p->slice_done = is_over ? max_records : n_looked * LINE_COST;
 	for (uint32_t i = 0; i < n; i++) {
 		if (oneway_state(words[i]) == ONEWAY_AFFINITY)
 			continue;
@@ -338,15 +348,8 @@ static uint32_t sweep_oneway(struct pipeline *p, uint32_t max_lines)
 	return n_ended;
 }
 
-uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
+static void end_expired(struct pipeline *p, const uint32_t *expired, uint32_t n)
 {
-	uint32_t expired[256];
-	if (max_records > 256)
-		max_records = 256;
-	if (p->policies_generation != p->snapshot->generation)
-		pipeline_refresh_policies(p);
-	forget_old_routes(p, p->flows.sweep_next, max_records);
-	uint32_t n = flow_sweep(&p->flows, p->policies, p->now_s, max_records, expired);
 	uint32_t n_closed = 0;
 	for (uint32_t i = 0; i < n; i++) { // their lines come while the first ones are ended
 		const struct flow_record *r = flow_record(&p->flows, expired[i]);
@@ -363,5 +366,43 @@ uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 		counters_add(p->counters, COUNTER_FLOWS_CLOSED, n_closed);
 		counters_add(p->counters, COUNTER_FLOWS_EXPIRED, n - n_closed);
 	}
-	return n + sweep_oneway(p, max_records);
+}
+
+// Ends no more flows than a slice has time for, at least one: the sweep goes back to where it has to go on.
+static uint32_t sweep_flows(struct pipeline *p, uint32_t max_records)
+{
+	uint32_t expired[SLICE_RECORDS_MAX];
+	uint32_t first = p->flows.sweep_next, max_ends = (max_records + 6) / 7;
+	forget_old_routes(p, first, max_records);
+	uint32_t n = flow_sweep(&p->flows, p->policies, p->now_s, max_records, expired);
+	p->slice_done = max_records;
+	if (n > max_ends) {
+		n = max_ends;
+		flow_sweep_back(&p->flows, expired[n - 1] + 1);
+		p->slice_done = p->flows.sweep_next - first;
+	}
+	end_expired(p, expired, n);
+	return n;
+}
+
+static bool has_entries(const struct oneway_table *table)
+{
+	return table->families[0].n_entries + table->families[1].n_entries > 0;
+}
+
+uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
+{
+	uint64_t word;
+	if (max_records > SLICE_RECORDS_MAX)
+		max_records = SLICE_RECORDS_MAX;
+	if (p->policies_generation != p->snapshot->generation)
+		pipeline_refresh_policies(p);
+	p->sweep_turn = (uint8_t)((p->sweep_turn + 1) % (1 + LINE_COST));
+	p->oneway_turn = p->sweep_turn > 0 && has_entries(&p->oneway);
+	if (p->oneway_turn)
+		return sweep_oneway(p, max_records);
+	// An empty table is a pass as well, at no cost.
+	if (p->oneway.header != NULL && !has_entries(&p->oneway))
+		oneway_sweep(&p->oneway, &p->oneway_timeouts, max_records > 0, &word);
+	return sweep_flows(p, max_records);
 }

@@ -140,6 +140,9 @@ struct pipeline {
 	struct pipeline_bucket answer_bucket; // RST, unreachable, time exceeded, too big
 	struct pipeline_bucket echo_bucket;
 	uint64_t pick_seed;
+	uint8_t sweep_turn;  // of three slices of ageing two are the one-way table's
+	bool oneway_turn;    // ... so was the last one
+	uint32_t slice_done; // ... and how much of it was done
 };
 
 // Fills the own part: default rate limits (answers 1000/s burst 100, echo 1000/s burst 1000).
@@ -168,7 +171,10 @@ void pipeline_take_released(struct pipeline *p, struct burst *b);
 uint32_t pipeline_expire_held(
 	struct pipeline *p, uint64_t now_ns, struct rte_mbuf **out, uint32_t max);
 
-// Housekeeping between bursts: a bounded slice of ageing. Returns flows removed.
+// Housekeeping between bursts: a slice of ageing, bounded by what it looks at and by what it ends: max_records records of the flow
+// table, of which it ends one in seven at most, or half as many lines of the one-way table, of which it ends a third as many entries
+// and 15 more at most. The tables take turns, so that a pass over either takes as long; an empty one-way table has none.
+// p->slice_done says how much of max_records this was. Returns flows removed.
 uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records);
 
 // ---------------------------------------------------------------- flows as people see them

@@ -420,7 +420,7 @@ static void end(void)
 		struct pipeline *p = &rig.w.workers[i];
 		REQUIRE(counters_imbalance(p->counters) == 0 &&
 			fragments_n_held(p->fragments) == 0);
-		for (int turn = 0; turn < 4; turn++)
+		for (int turn = 0; turn < 48; turn++)
 			housekeep(i, 256);
 		REQUIRE(p->flows.n_flows == 0);
 		REQUIRE(p->oneway.families[0].n_entries == 0 &&

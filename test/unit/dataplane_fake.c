@@ -88,6 +88,7 @@ void pipeline_run(struct pipeline *p, struct burst *b)
 
 uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 {
+	p->slice_done = max_records;
 	return 0;
 }
 

@@ -231,6 +231,79 @@ static void a_flood_leaves_nothing_behind(void **state)
 	world_fini(&w);
 }
 
+// Slices are bounded by what they end as well; what one does not come to, the next one does; nothing is passed over, and a pass
+// is counted when it is over.
+static void slices_end_a_bounded_number(void **state)
+{
+	struct world w;
+	uint64_t seed = 4;
+	world_init(&w, 2000, 1024, 65535);
+	struct pipeline *p = &w.workers[0];
+	for (uint32_t k = 0; k < 2000; k++)
+		run(&w, flood_frame(&seed, false));
+	assert_int_equal(p->flows.n_flows, 2000);
+	for (uint32_t i = 0; i < 2000; i += 3) // a third stays
+		flow_set_state(&p->flows, i, FLOW_STATE_ESTABLISHED);
+	p->now_s += 12;
+	uint64_t n_sweeps = p->flows.n_sweeps;
+	uint32_t n_gone = 0, n_slices = 0, n_looked = 0;
+	while (p->flows.n_sweeps == n_sweeps) {
+		uint32_t n = pipeline_housekeep(p, 64);
+		assert_in_range(n, 0, 10);
+		assert_in_range(p->slice_done, 1, 64);
+		n_gone += n;
+		n_looked += p->slice_done;
+		n_slices++;
+	}
+	assert_int_equal(n_gone, 2000 - 667);
+	assert_int_equal(p->flows.n_flows, 667);
+	assert_true(n_slices >= (2000 - 667) / 10);
+	assert_in_range(n_looked, 2000, 2000 + 64);
+	for (uint32_t i = 0; i < 2000; i++)
+		assert_int_equal(flow_record(&p->flows, i)->state,
+			i % 3 ? FLOW_STATE_FREE : FLOW_STATE_ESTABLISHED);
+	assert_int_equal(w.counters[0].values[COUNTER_FLOWS_EXPIRED], 2000 - 667);
+	world_fini(&w);
+}
+
+// The same of one-way entries; of three slices two are their table's, and none when it is empty.
+static void oneway_slices_end_a_bounded_number(void **state)
+{
+	struct world w;
+	uint64_t seed = 4;
+	world_init(&w, 2000, 1024, 65535);
+	w.shape.mode = SERVICE_MODE_IPIP;
+	world_publish(&w, (1u << BACKENDS) - 1);
+	struct pipeline *p = &w.workers[0];
+	for (uint32_t k = 0; k < 1500; k++)
+		run(&w, flood_frame(&seed, false));
+	const uint32_t *n_entries = &p->oneway.families[0].n_entries;
+	assert_int_equal(*n_entries, 1500);
+	p->now_s += 100;
+	uint64_t n_sweeps = p->oneway.n_sweeps;
+	uint32_t n_gone = 0, n_slices = 0, n_turns = 0;
+	for (; p->oneway.n_sweeps == n_sweeps; n_slices++) {
+		uint32_t n = pipeline_housekeep(p, 48);
+		assert_in_range(n, 0, 31);
+		assert_in_range(p->slice_done, 1, 48);
+		n_gone += n;
+		n_turns += p->oneway_turn;
+	}
+	assert_int_equal(n_gone, 1500);
+	assert_int_equal(*n_entries, 0);
+	assert_true(n_slices >= 1500 / 31);
+	assert_in_range(n_turns, n_slices * 2 / 3 - 1, n_slices * 2 / 3 + 1);
+	for (uint32_t k = 0; k < 3; k++) {
+		n_sweeps = p->oneway.n_sweeps;
+		pipeline_housekeep(p, 48);
+		assert_false(p->oneway_turn);
+		assert_int_equal(
+			p->oneway.n_sweeps, n_sweeps + 1); // over an empty table, by the way
+	}
+	assert_int_equal(w.counters[0].values[COUNTER_FLOWS_EXPIRED], 1500);
+	world_fini(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +311,8 @@ int main(void)
 		cmocka_unit_test(ports_are_taken_from_any_flow_of_the_ring),
 		cmocka_unit_test(confirmed_flows_keep_their_ports),
 		cmocka_unit_test(a_flood_leaves_nothing_behind),
+		cmocka_unit_test(slices_end_a_bounded_number),
+		cmocka_unit_test(oneway_slices_end_a_bounded_number),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
