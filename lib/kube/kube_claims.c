@@ -13,8 +13,9 @@
 
 static uint64_t hash_of(const struct kube_claim_map *map, const struct kube_claim *claim)
 {
-	return hash_words3(&map->key, claim->vip.halves[0], claim->vip.halves[1],
-		(uint64_t)claim->protocol << 16 | claim->port);
+	uint64_t words[] = { claim->vip.halves[0], claim->vip.halves[1],
+		(uint64_t)claim->protocol << 16 | claim->port };
+	return hash_bytes(&map->key, words, sizeof(words));
 }
 
 static struct kube_claim **cell_of(const struct kube_claim_map *map, const struct kube_claim *claim)

@@ -257,10 +257,12 @@ struct kube_building {
 int kube_build(struct kube_cluster *c, const struct kube_building *b, struct service **out);
 
 void kube_digest_add(struct kube_digest *d, const void *bytes, size_t len);
-void kube_digest_text(struct kube_digest *d, const char *text);  // NULL as ""
-struct kube_digest kube_digest_service(const struct service *s); // normalised
-struct kube_digest kube_digest_change(const struct kube_change
-		*change); // but for kind, service and what may differ without meaning
+void kube_digest_text(struct kube_digest *d, const char *text); // NULL as ""
+// The key is the random one of the maps: so nobody outside can choose two contents that pass for one.
+struct kube_digest kube_digest_service(
+	const struct hash_key *key, const struct service *s); // normalised
+// But for kind, service, and what may differ without meaning.
+struct kube_digest kube_digest_change(const struct hash_key *key, const struct kube_change *change);
 
 // ---------------------------------------------------------------- kube_nodes.c
 int kube_node_put(struct kube_cluster *c, const json_t *object);

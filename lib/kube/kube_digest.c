@@ -6,8 +6,11 @@
 
 void kube_digest_add(struct kube_digest *d, const void *bytes, size_t len)
 {
-	d->halves[0] = hash_stable(bytes, len, d->halves[0] + 1);
-	d->halves[1] = hash_stable(bytes, len, d->halves[1] ^ 0x9e3779b97f4a7c15ull);
+	static const uint64_t other_words[] = { 0x9e3779b97f4a7c15ull, 0x2545f4914f6cdd1dull };
+	for (int i = 0; i < 2; i++) {
+		struct hash_key key = { { d->halves[i], other_words[i] } };
+		d->halves[i] = hash_bytes(&key, bytes, len);
+	}
 }
 
 void kube_digest_text(struct kube_digest *d, const char *text)
@@ -51,9 +54,9 @@ static void add_backend(struct kube_digest *d, const struct service_backend *b)
 	}
 }
 
-struct kube_digest kube_digest_service(const struct service *s)
+struct kube_digest kube_digest_service(const struct hash_key *key, const struct service *s)
 {
-	struct kube_digest d = { { 0 } };
+	struct kube_digest d = { { key->words[0], key->words[1] } };
 	uint64_t numbers[] = { s->owner, s->n_addresses, s->n_listeners, s->n_backends, s->mode,
 		s->scheduler, s->client_address, s->affinity_s, s->n_source_ranges, s->tcp_idle_s,
 		s->udp_idle_s, s->drain_timeout_s };
@@ -85,9 +88,9 @@ static void add_wants(struct kube_digest *d, const struct kube_wants *w)
 }
 
 // resourceVersion changes with every write of ours: it says nothing. Counts of endpoints go with the service.
-struct kube_digest kube_digest_change(const struct kube_change *change)
+struct kube_digest kube_digest_change(const struct hash_key *key, const struct kube_change *change)
 {
-	struct kube_digest d = { { 0 } };
+	struct kube_digest d = { { key->words[0], key->words[1] } };
 	uint64_t numbers[] = { (uint64_t)change->generation, change->is_gone, change->is_ours,
 		change->is_refused, change->is_deleting, change->has_finalizer,
 		change->wants_no_finalizer, change->expose, change->n_ingress };

@@ -291,7 +291,7 @@ void kube_join(struct kube_reader *r, struct kube_service *s, const struct kube_
 		.first = first_slice(s->service, slices, n_slices) };
 	bool good = collect_all(&c);
 	struct candidates all = c.found;
-	if (r->screen && r->screen->obeys_hints)
+	if (r->screen && r->screen->obeys_hints && all.n_items)
 		hints_obey(&all);
 	if (all.n_items)
 		qsort(all.items, all.n_items, sizeof(*all.items), candidate_compare);

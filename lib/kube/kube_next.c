@@ -377,7 +377,7 @@ static int face_build(
 static int give_service(struct kube_cluster *c, struct kube_face *face, struct service *service,
 	struct kube_change *out)
 {
-	struct kube_digest digest = kube_digest_service(service);
+	struct kube_digest digest = kube_digest_service(&c->config.key, service);
 	c->given.service = service;
 	if (face->is_served && memcmp(&digest, &face->service_digest, sizeof(digest)) == 0) {
 		out->kind = KUBE_KEEP;
@@ -448,7 +448,7 @@ static bool give_current(struct kube_cluster *c, struct kube_face *face, struct 
 		out->kind = KUBE_REMOVE;
 		out->n_endpoints = out->n_ready = 0;
 	}
-	struct kube_digest digest = kube_digest_change(out);
+	struct kube_digest digest = kube_digest_change(&c->config.key, out);
 	bool is_news = out->kind != KUBE_KEEP ||
 		       memcmp(&digest, &face->change_digest, sizeof(digest)) != 0;
 	face->change_digest = digest;

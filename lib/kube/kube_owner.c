@@ -44,11 +44,12 @@ void kube_face_queue(struct kube_cluster *c, struct kube_face *face, bool first)
 		return;
 	face->is_dirty = true;
 	face->next_dirty = first ? c->first_dirty : NULL;
-	if (c->first_dirty == NULL)
-		c->last_dirty = face;
-	else if (!first)
+	bool is_empty = c->first_dirty == NULL;
+	if (!is_empty && !first)
 		c->last_dirty->next_dirty = face;
-	if (first || c->first_dirty == NULL)
+	if (is_empty || !first)
+		c->last_dirty = face;
+	if (is_empty || first)
 		c->first_dirty = face;
 }
 

@@ -115,10 +115,290 @@ static void test_stories(void **state)
 	assert_int_equal(n_failed, 0);
 }
 
+// ---------------------------------------------------------------- beside the stories
+static struct rig new_rig(uint32_t watched)
+{
+	struct kube_cluster_config config = { .defaults = service_defaults_builtin(),
+		.is_default_class = true,
+		.resources = watched };
+	struct rig rig = { .cluster = kube_cluster_create(&config) };
+	assert_non_null(rig.cluster);
+	return rig;
+}
+
+static void test_selectors(void **state)
+{
+	static const char labels[] = "app=web\nempty=\ntier=front\n";
+	static const struct {
+		const char *selector;
+		bool matches;
+	} cases[] = {
+		{ "{}", true },
+		{ "{'matchLabels': {'app': 'web'}}", true },
+		{ "{'matchLabels': {'app': 'web', 'tier': 'front', 'empty': ''}}", true },
+		{ "{'matchLabels': {'app': 'we'}}", false },
+		{ "{'matchLabels': {'app': 'webs'}}", false },
+		{ "{'matchLabels': {'ap': 'web'}}", false },
+		{ "{'matchLabels': {'app': 'web', 'tier': 'back'}}", false },
+		{ "{'matchLabels': {'app': 7}}", false },
+		{ "{'matchLabels': 'app'}", false },
+		{ "{'matchExpressions': [{'key': 'app', 'operator': 'In', 'values': ['x', "
+		  "'web']}]}",
+			true },
+		{ "{'matchExpressions': [{'key': 'app', 'operator': 'In', 'values': ['x']}]}",
+			false },
+		{ "{'matchExpressions': [{'key': 'app', 'operator': 'In', 'values': []}]}", false },
+		{ "{'matchExpressions': [{'key': 'app', 'operator': 'NotIn', 'values': ['x']}]}",
+			true },
+		{ "{'matchExpressions': [{'key': 'no', 'operator': 'NotIn', 'values': ['x']}]}",
+			true },
+		{ "{'matchExpressions': [{'key': 'app', 'operator': 'NotIn', 'values': ['web']}]}",
+			false },
+		{ "{'matchExpressions': [{'key': 'empty', 'operator': 'Exists'}]}", true },
+		{ "{'matchExpressions': [{'key': 'no', 'operator': 'Exists'}]}", false },
+		{ "{'matchExpressions': [{'key': 'no', 'operator': 'DoesNotExist'}]}", true },
+		{ "{'matchExpressions': [{'key': 'app', 'operator': 'DoesNotExist'}]}", false },
+		{ "{'matchExpressions': [{'key': 'app', 'operator': 'Gt', 'values': ['1']}]}",
+			false },
+		{ "{'matchExpressions': [{'operator': 'Exists'}]}", false },
+		{ "{'matchExpressions': {'key': 'app'}}", false },
+		{ "{'matchLabels': {'app': 'web'}, 'matchExpressions': [{'key': 'no', 'operator': "
+		  "'Exists'}]}",
+			false },
+		{ "[]", false },
+	};
+	assert_true(kube_selector_matches(NULL, ""));
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		json_t *selector = rig_json(cases[i].selector);
+		if (kube_selector_matches(selector, labels) != cases[i].matches)
+			fail_msg("%s", cases[i].selector);
+		json_decref(selector);
+	}
+}
+
+static void test_pools(void **state)
+{
+	struct rig rig = new_rig(1u << KUBE_CLUSTER_POOLS | 1u << KUBE_CLUSTER_NAMESPACES);
+	struct kube_pool pool;
+	rig_sync(&rig);
+	assert_false(kube_cluster_pool_at(rig.cluster, 0, &pool));
+	rig_put(&rig,
+		"pool b addresses=203.0.113.0/24,2001:db8::/120 json={'spec': {'priority': 5, "
+		"'autoAssign': false}}");
+	rig_put(&rig, "pool a addresses=198.51.100.1-198.51.100.9 namespaces=x,default "
+		      "json={'spec': {'namespaceSelector': {'matchLabels': {'team': 'one'}}, "
+		      "'serviceSelector': {'matchLabels': {'tier': 'gold'}}}}");
+	uint64_t generation = kube_cluster_pools_generation(rig.cluster);
+	assert_true(kube_cluster_pool_at(rig.cluster, 1, &pool));
+	assert_string_equal(pool.name, "b");
+	assert_int_equal(pool.priority, 5);
+	assert_false(pool.auto_assign);
+	assert_int_equal(json_array_size(pool.addresses), 2);
+	assert_int_equal(pool.findings->n_items, 0);
+	assert_true(kube_cluster_pool_serves(rig.cluster, &pool, "any", "thing"));
+	assert_true(kube_cluster_pool_at(rig.cluster, 0, &pool));
+	assert_string_equal(pool.name, "a");
+	assert_true(pool.auto_assign);
+	rig_put(&rig, "svc default/web ports=http:80 label:tier=gold label:app=web");
+	assert_string_equal(
+		kube_cluster_service_labels(rig.cluster, "default", "web"), "app=web\ntier=gold\n");
+	assert_false(kube_cluster_pool_serves(rig.cluster, &pool, "default", "web"));
+	rig_put(&rig, "ns default label:team=one");
+	assert_true(kube_cluster_pools_generation(rig.cluster) > generation);
+	assert_true(kube_cluster_pool_serves(rig.cluster, &pool, "default", "web"));
+	assert_false(kube_cluster_pool_serves(rig.cluster, &pool, "other", "web"));
+	rig_put(&rig, "svc default/web ports=http:80 label:tier=tin");
+	assert_false(kube_cluster_pool_serves(rig.cluster, &pool, "default", "web"));
+	generation = kube_cluster_pools_generation(rig.cluster);
+	rig_put(&rig, "ns default label:team=one");
+	rig_put(&rig,
+		"pool b addresses=203.0.113.0/24,2001:db8::/120 json={'spec': {'priority': 5, "
+		"'autoAssign': false}, 'status': {'available': 7}}");
+	assert_int_equal(kube_cluster_pools_generation(rig.cluster), generation);
+	rig_put(&rig,
+		"pool c json={'spec': {'addresses': [7], 'priority': 'x', 'namespaces': [1]}}");
+	assert_true(kube_cluster_pool_at(rig.cluster, 2, &pool));
+	assert_int_equal(pool.findings->n_items, 3);
+	rig_remove(&rig, "pool a");
+	assert_true(kube_cluster_pool_at(rig.cluster, 0, &pool));
+	assert_string_equal(pool.name, "b");
+	assert_true(kube_cluster_pools_generation(rig.cluster) > generation);
+	kube_cluster_destroy(rig.cluster);
+}
+
+static void assert_pod(struct rig *rig, const char *name, const char *state)
+{
+	struct kube_pod pod;
+	char text[64] = "none";
+	if (kube_cluster_next_pod(rig->cluster, &pod)) {
+		assert_string_equal(pod.name, name);
+		snprintf(text, sizeof(text), "%s%s%s %u", pod.is_gone ? "gone " : "",
+			pod.is_marked ? "marked " : "", pod.is_healthy ? "healthy" : "",
+			pod.n_addresses);
+	}
+	assert_string_equal(text, state);
+}
+
+static void test_pods(void **state)
+{
+	struct rig rig = new_rig(1u << KUBE_CLUSTER_PODS);
+	struct kube_pod pod;
+	rig_put(&rig, "pod default/a ip=10.9.0.2,2001:db8::2 gate=");
+	assert_pod(&rig, "", "none"); // not synced
+	kube_cluster_begin(rig.cluster, KUBE_CLUSTER_PODS);
+	rig_put(&rig, "pod default/a ip=10.9.0.2,2001:db8::2 gate=");
+	rig_sync(&rig);
+	kube_cluster_begin(rig.cluster, KUBE_CLUSTER_PODS);
+	rig_put(&rig, "pod default/a ip=10.9.0.2,2001:db8::2 gate=");
+	rig_put(&rig, "pod default/plain ip=10.9.0.3");
+	kube_cluster_end(rig.cluster, KUBE_CLUSTER_PODS);
+	assert_pod(&rig, "a", " 2");
+	assert_pod(&rig, "", "none");
+	rig_put(&rig, "pod default/a ip=10.9.0.2,2001:db8::2 gate=True");
+	assert_pod(&rig, "a", "marked healthy 2");
+	assert_true(kube_cluster_find_pod(rig.cluster, "default", "a", &pod));
+	assert_true(pod.is_healthy);
+	assert_false(kube_cluster_find_pod(rig.cluster, "default", "plain", &pod));
+	rig_put(&rig, "pod default/a ip=10.9.0.2,2001:db8::2 gate=True label:x=y");
+	assert_pod(&rig, "", "none");
+	rig_put(&rig, "pod default/a ip=10.9.0.2 gate=False");
+	rig_put(&rig, "pod default/b gate=");
+	assert_pod(&rig, "a", "marked  1");
+	assert_pod(&rig, "b", " 0");
+	rig_remove(&rig, "pod default/a");
+	assert_false(kube_cluster_find_pod(rig.cluster, "default", "a", &pod));
+	assert_pod(&rig, "a", "gone marked  1");
+	rig_put(&rig, "pod default/a ip=10.9.0.2 gate=True"); // before the gone one is freed
+	assert_pod(&rig, "a", "marked healthy 1");
+	rig_put(&rig, "pod default/b");
+	assert_pod(&rig, "b", "gone  0");
+	assert_pod(&rig, "", "none");
+	assert_int_equal(kube_cluster_count(rig.cluster).n_pods, 1);
+	kube_cluster_destroy(rig.cluster);
+}
+
+static void test_counts(void **state)
+{
+	struct rig rig = new_rig(0);
+	rig_sync(&rig);
+	rig_put(&rig, "svc default/a ip=203.0.113.1 ports=x:1");
+	rig_put(&rig, "svc default/b ip=203.0.113.1 ports=x:1");
+	rig_put(&rig, "svc default/c type=ClusterIP ports=x:1");
+	rig_put(&rig, "svc default/d ports=x:1 .mode=bad");
+	rig_put(&rig, "slice default/s svc=a eps=10.9.0.1,10.9.0.2");
+	rig_put(&rig, "slice default/t svc=nobody eps=10.9.0.1");
+	rig_put(&rig, "node n1");
+	rig_put(&rig, "node n2 deleting");
+	while (rig_next(&rig))
+		;
+	struct kube_cluster_counts n = kube_cluster_count(rig.cluster);
+	assert_int_equal(n.n_services, 4);
+	assert_int_equal(n.n_ours, 3);
+	assert_int_equal(n.n_refused, 2);
+	assert_int_equal(n.n_slices, 2);
+	assert_int_equal(n.n_endpoints, 3);
+	assert_int_equal(n.n_nodes, 2);
+	assert_int_equal(n.n_eligible_nodes, 1);
+	assert_int_equal(n.n_bad_objects, 1);
+	assert_int_equal(n.n_changes, 3);
+	assert_string_equal(kube_cluster_resource_version(rig.cluster, "default", "d"), "4");
+	rig_remove(&rig, "svc default/b");
+	rig_remove(&rig, "svc default/d");
+	rig_remove(&rig, "slice default/t");
+	while (rig_next(&rig))
+		;
+	n = kube_cluster_count(rig.cluster);
+	assert_int_equal(n.n_refused, 0);
+	assert_int_equal(n.n_ours, 1);
+	assert_int_equal(n.n_endpoints, 2);
+	assert_string_equal(kube_cluster_resource_version(rig.cluster, "default", "d"), "");
+	kube_cluster_destroy(rig.cluster);
+}
+
+// The newest time since the change before is told with a PUT, once.
+static void test_trigger(void **state)
+{
+	static const char key[] = "endpoints.kubernetes.io/last-change-trigger-time";
+	struct rig rig = new_rig(0);
+	struct kube_change change;
+	char line[512];
+	rig_sync(&rig);
+	rig_put(&rig, "svc default/a ip=203.0.113.1 ports=x:1");
+	snprintf(line, sizeof(line),
+		"slice default/s svc=a ports=x:1 eps=10.9.0.1 %s=2026-01-31T12:00:00.25Z", key);
+	rig_put(&rig, line);
+	snprintf(line, sizeof(line),
+		"slice default/t svc=a ports=x:1 eps=10.9.0.2 %s=2026-01-31T11:00:00Z", key);
+	rig_put(&rig, line);
+	assert_true(kube_cluster_next(rig.cluster, &change));
+	assert_int_equal(change.trigger_ms, 1769860800250ull);
+	rig_put(&rig, "slice default/t svc=a ports=x:1 eps=10.9.0.3");
+	assert_true(kube_cluster_next(rig.cluster, &change));
+	assert_int_equal(change.trigger_ms, 0);
+	assert_int_equal(change.n_endpoints, 2);
+	assert_int_equal(change.n_ready, 2);
+	kube_cluster_destroy(rig.cluster);
+}
+
+// Other defaults hold from the next list on.
+static void test_defaults(void **state)
+{
+	struct rig rig = new_rig(0);
+	struct service_defaults defaults = service_defaults_builtin();
+	static const char web[] = "svc default/web ip=203.0.113.1 ports=x:1 rv=9";
+	rig_sync(&rig);
+	rig_put(&rig, web);
+	assert_true(rig_next(&rig));
+	defaults.mode = SERVICE_MODE_DNAT;
+	kube_cluster_set_defaults(rig.cluster, &defaults);
+	assert_false(rig_next(&rig));
+	rig_put(&rig, web);
+	assert_true(rig_next(&rig));
+	assert_string_equal(rig.line, "PUT default/web 203.0.113.1 x:1 mode=dnat |");
+	kube_cluster_destroy(rig.cluster);
+}
+
+// A thousand Services: each change is given once, a list of the same gives none, and in the end nothing is left.
+static void test_many(void **state)
+{
+	struct rig rig = new_rig(0);
+	char line[256];
+	uint32_t n_changes = 0;
+	rig_sync(&rig);
+	for (uint32_t round = 0; round < 3; round++) {
+		kube_cluster_begin(rig.cluster, KUBE_CLUSTER_SERVICES);
+		kube_cluster_begin(rig.cluster, KUBE_CLUSTER_SLICES);
+		for (uint32_t i = 0; i < 1000 && round < 2; i++) {
+			snprintf(line, sizeof(line), "svc default/s%u ip=198.18.%u.%u ports=x:1", i,
+				i / 256, i % 256);
+			rig_put(&rig, line);
+			snprintf(line, sizeof(line),
+				"slice default/e%u svc=s%u ports=x:1 eps=10.1.%u.%u", i, i, i / 256,
+				i % 256);
+			rig_put(&rig, line);
+		}
+		kube_cluster_end(rig.cluster, KUBE_CLUSTER_SERVICES);
+		kube_cluster_end(rig.cluster, KUBE_CLUSTER_SLICES);
+		for (n_changes = 0; rig_next(&rig); n_changes++)
+			;
+		assert_int_equal(n_changes, round == 1 ? 0 : 1000);
+	}
+	assert_int_equal(kube_cluster_count(rig.cluster).n_services, 0);
+	assert_int_equal(kube_cluster_count(rig.cluster).n_slices, 0);
+	kube_cluster_destroy(rig.cluster);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stories),
+		cmocka_unit_test(test_selectors),
+		cmocka_unit_test(test_pools),
+		cmocka_unit_test(test_pods),
+		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_trigger),
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_many),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,7 @@ struct rig {
 	char ingress[1024];
 };
 
-static json_t *rig_text(const char *text)
+static inline json_t *rig_text(const char *text)
 {
 	json_t *json = json_string(text);
 	if (json == NULL)
@@ -38,7 +38,7 @@ static json_t *rig_text(const char *text)
 }
 
 // The object at a path of keys, made when it is not there.
-static json_t *rig_at(json_t *json, const char *a, const char *b)
+static inline json_t *rig_at(json_t *json, const char *a, const char *b)
 {
 	const char *keys[] = { a, b };
 	for (size_t i = 0; i < 2 && keys[i]; i++) {
@@ -52,7 +52,7 @@ static json_t *rig_at(json_t *json, const char *a, const char *b)
 	return json;
 }
 
-static json_t *rig_list(const char *text, json_t *(*make)(const char *word))
+static inline json_t *rig_list(const char *text, json_t *(*make)(const char *word))
 {
 	char copy[4096], *save = NULL;
 	json_t *array = json_array();
@@ -62,7 +62,7 @@ static json_t *rig_list(const char *text, json_t *(*make)(const char *word))
 	return array;
 }
 
-static json_t *rig_ingress(const char *word)
+static inline json_t *rig_ingress(const char *word)
 {
 	json_t *entry = json_object();
 	char copy[128];
@@ -76,7 +76,7 @@ static json_t *rig_ingress(const char *word)
 }
 
 // name:port[/PROTOCOL][@nodePort]; of a slice the same without the last.
-static json_t *rig_port(const char *word)
+static inline json_t *rig_port(const char *word)
 {
 	char name[64] = "", protocol[16] = "TCP";
 	json_t *port = json_object();
@@ -94,7 +94,7 @@ static json_t *rig_port(const char *word)
 	return port;
 }
 
-static void rig_endpoint_member(json_t *endpoint, const char *word)
+static inline void rig_endpoint_member(json_t *endpoint, const char *word)
 {
 	const char *value = strchr(word, '=') + 1;
 	json_t *target = json_object();
@@ -121,7 +121,7 @@ static void rig_endpoint_member(json_t *endpoint, const char *word)
 	json_decref(target);
 }
 
-static json_t *rig_endpoint(const char *word)
+static inline json_t *rig_endpoint(const char *word)
 {
 	char copy[512], *save = NULL;
 	json_t *endpoint = json_object();
@@ -144,12 +144,12 @@ static json_t *rig_endpoint(const char *word)
 	return endpoint;
 }
 
-static json_t *rig_family(const char *word)
+static inline json_t *rig_family(const char *word)
 {
 	return rig_text(word[0] == '4' ? "IPv4" : "IPv6");
 }
 
-static json_t *rig_node_address(const char *word)
+static inline json_t *rig_node_address(const char *word)
 {
 	json_t *entry = json_object();
 	bool is_outer = word[0] == '!';
@@ -158,14 +158,14 @@ static json_t *rig_node_address(const char *word)
 	return entry;
 }
 
-static json_t *rig_pod_ip(const char *word)
+static inline json_t *rig_pod_ip(const char *word)
 {
 	json_t *entry = json_object();
 	json_object_set_new(entry, "ip", rig_text(word));
 	return entry;
 }
 
-static json_t *rig_gate(const char *value, const char *key)
+static inline json_t *rig_gate(const char *value, const char *key)
 {
 	json_t *entry = json_object(), *array = json_array();
 	if (strcmp(key, "type") == 0)
@@ -177,7 +177,7 @@ static json_t *rig_gate(const char *value, const char *key)
 }
 
 // One word key=value of a line into the object.
-static void rig_word(json_t *json, const char *key, const char *value)
+static inline void rig_word(json_t *json, const char *key, const char *value)
 {
 	json_t *metadata = rig_at(json, "metadata", NULL), *spec = json_object_get(json, "spec");
 	if (strcmp(key, "uid") == 0)
@@ -250,7 +250,7 @@ static const struct {
 	{ "pod", KUBE_CLUSTER_PODS, "{'metadata': {}, 'spec': {}, 'pod': 1}" },
 };
 
-static size_t rig_kind(const char *word)
+static inline size_t rig_kind(const char *word)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(rig_kinds); i++)
 		if (strcmp(rig_kinds[i].word, word) == 0)
@@ -259,7 +259,7 @@ static size_t rig_kind(const char *word)
 	return 0;
 }
 
-static json_t *rig_json(const char *text)
+static inline json_t *rig_json(const char *text)
 {
 	char copy[4096];
 	json_error_t error;
@@ -274,7 +274,7 @@ static json_t *rig_json(const char *text)
 }
 
 // The object of a line "KIND NAME word..."; uid and creation time from the name unless given.
-static json_t *rig_object(
+static inline json_t *rig_object(
 	const char *line, uint64_t resource_version, enum kube_cluster_resource *out_resource)
 {
 	char copy[8192], *save = NULL, text[300];
@@ -311,7 +311,7 @@ static json_t *rig_object(
 	return json;
 }
 
-static void rig_put(struct rig *rig, const char *line)
+static inline void rig_put(struct rig *rig, const char *line)
 {
 	enum kube_cluster_resource resource;
 	json_t *json = rig_object(line, ++rig->resource_version, &resource);
@@ -320,7 +320,7 @@ static void rig_put(struct rig *rig, const char *line)
 }
 
 // "KIND NAME"
-static void rig_remove(struct rig *rig, const char *line)
+static inline void rig_remove(struct rig *rig, const char *line)
 {
 	char kind[16], name[256];
 	assert_int_equal(sscanf(line, "%15s %255s", kind, name), 2);
@@ -331,7 +331,7 @@ static void rig_remove(struct rig *rig, const char *line)
 		slash ? slash + 1 : name);
 }
 
-static void rig_sync(struct rig *rig)
+static inline void rig_sync(struct rig *rig)
 {
 	for (int i = 0; i < KUBE_CLUSTER_RESOURCES; i++) {
 		kube_cluster_begin(rig->cluster, (enum kube_cluster_resource)i);
@@ -340,7 +340,7 @@ static void rig_sync(struct rig *rig)
 }
 
 // ---------------------------------------------------------------- a change as one line
-__attribute__((format(printf, 3, 4))) static void rig_print(
+__attribute__((format(printf, 3, 4))) static inline void rig_print(
 	char *buf, size_t len, const char *fmt, ...)
 {
 	size_t at = strlen(buf);
@@ -350,7 +350,7 @@ __attribute__((format(printf, 3, 4))) static void rig_print(
 	va_end(ap);
 }
 
-static void rig_print_backend(char *buf, size_t len, const struct service_backend *b)
+static inline void rig_print_backend(char *buf, size_t len, const struct service_backend *b)
 {
 	char text[ADDRESS_TEXT_LEN];
 	char flag = b->conditions.ready         ? b->conditions.terminating ? 'd' : 'r'
@@ -371,7 +371,7 @@ static void rig_print_backend(char *buf, size_t len, const struct service_backen
 }
 
 // "namespace/name VIP,VIP name:port/PROTO,... | backend backend ..."
-static void rig_print_service(char *buf, size_t len, const struct service *s)
+static inline void rig_print_service(char *buf, size_t len, const struct service *s)
 {
 	char text[ADDRESS_TEXT_LEN + 4];
 	for (uint32_t i = 0; i < s->n_addresses; i++)
@@ -397,7 +397,7 @@ static void rig_print_service(char *buf, size_t len, const struct service *s)
 		rig_print_backend(buf, len, &s->backends[i]);
 }
 
-static void rig_print_wants(char *buf, size_t len, const struct kube_wants *w)
+static inline void rig_print_wants(char *buf, size_t len, const struct kube_wants *w)
 {
 	static const char *const policies[] = { "single", "prefer-dual", "require-dual" };
 	char text[ADDRESS_TEXT_LEN];
@@ -425,7 +425,7 @@ static void rig_print_wants(char *buf, size_t len, const struct kube_wants *w)
 			service_protocol_name(w->ports[i].protocol));
 }
 
-static void rig_print_change(struct rig *rig, const struct kube_change *change)
+static inline void rig_print_change(struct rig *rig, const struct kube_change *change)
 {
 	static const char *const kinds[] = { "PUT", "REMOVE", "KEEP" };
 	char *line = rig->line, text[1024];
@@ -458,7 +458,7 @@ static void rig_print_change(struct rig *rig, const struct kube_change *change)
 			change->ingress[i].is_proxy_mode ? "/Proxy" : "");
 }
 
-static bool rig_next(struct rig *rig)
+static inline bool rig_next(struct rig *rig)
 {
 	struct kube_change change;
 	if (!kube_cluster_next(rig->cluster, &change))
