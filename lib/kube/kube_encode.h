@@ -10,8 +10,8 @@
 //                                                       and finalizer
 // Server-side apply: one field manager for all nodes of sluice, force: ingress is ours as a whole, conditions by type. Conditions and
 // annotations of others are not touched, because the body does not name them. Every body carries metadata.uid: an object that was
-// deleted and made again is not written to (409 or 422: look again).
-// Answers: 2xx done; 404 done, it is gone; 409 look again with the newest object; else again later.
+// deleted and made again is not written to (422), and one that is gone is not made (409).
+// Answers: 2xx done; 404 done, it is gone; 409 and 422 look again with the newest object; else again later.
 // Sources: KEP-555, k/k pkg/registry/core/service/strategy.go, api events/v1, client-go tools/events; shared rules in kubernetes.md 4.
 
 #include <jansson.h>
