@@ -331,6 +331,10 @@ static inline void flow_set_state(struct flow_table *table, uint32_t idx, enum f
 // FLOW_NONE: none found. Cost: hints up to the next block (4096 words at most: 16 million flows), 64 records of it; a hint
 // that turns out wrong costs another block, four of each kind at most.
 uint32_t flow_victim(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s);
+// That flow and up to n_max - 1 more of its block that would be next: of the same kind, idle as long within a second. Never more than
+// one that is merely idle. Returns how many.
+uint32_t flow_victims(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s,
+	uint32_t n_max, uint32_t *out_idx);
 // Of these records (indices; FLOW_NONE, beyond the table and free ones are passed over) the one that gives way first: expired,
 // embryonic, closing or closed, as above; never a confirmed flow within its timeout. FLOW_NONE: none of them does.
 uint32_t flow_victim_among(const struct flow_table *table, const struct flow_policy *policies,

@@ -280,6 +280,9 @@ struct oneway_entry {
 	uint8_t state;   // enum oneway_state
 };
 
+// For callers that add several: looks whether the key's home is full, and asks for its other line then.
+void oneway_prefetch_room(
+	const struct oneway_table *table, const struct flow_key *key, uint64_t hash);
 // Adds an entry, stamped now. Precondition: its key is not present; the state is one of its protocol. `hash` as for
 // look-ups. Returns its position, or ONEWAY_NONE: no room, the flow goes without. Touches at most ONEWAY_LINES_MAX lines.
 // One entry may have to give way: *out_evicted is its word, else 0. Of the lines that the search touched, first an

@@ -144,6 +144,28 @@ uint32_t flow_victim(struct flow_table *table, const struct flow_policy *policie
 	return idx != FLOW_NONE ? idx : search(table, policies, now_s, RANK_IDLE);
 }
 
+uint32_t flow_victims(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s,
+	uint32_t n_max, uint32_t *out_idx)
+{
+	uint32_t first = flow_victim(table, policies, now_s), n = 0;
+	if (first == FLOW_NONE || n_max == 0)
+		return 0;
+	const struct flow_record *r = flow_record(table, first);
+	uint32_t rank = flow_rank(r, policies, now_s), idle_s = now_s - r->stamp_s;
+	uint32_t i = first / FLOW_BLOCK * FLOW_BLOCK, end = i + FLOW_BLOCK;
+	out_idx[n++] = first;
+	if (rank > RANK_CLOSED)
+		return n;
+	end = end < table->n_used ? end : table->n_used;
+	for (; i < end && n < n_max; i++) {
+		r = flow_record(table, i);
+		if (i != first && flow_rank(r, policies, now_s) == rank &&
+			now_s - r->stamp_s + 1 >= idle_s)
+			out_idx[n++] = i;
+	}
+	return n;
+}
+
 uint32_t flow_victim_among(const struct flow_table *table, const struct flow_policy *policies,
 	uint32_t now_s, const uint32_t *candidates, uint32_t n)
 {

@@ -386,6 +386,9 @@ void stage_oneway(struct pipeline *p, struct burst *b, struct pending *pending)
 		n_hits += refs[k] != ONEWAY_NONE;
 	counters_add(p->counters, COUNTER_FLOW_HITS, n_hits);
 	counters_add(p->counters, COUNTER_FLOW_MISSES, n - n_hits);
+	for (uint32_t k = 0; k < n && n_hits < n; k++)
+		if (refs[k] == ONEWAY_NONE)
+			oneway_prefetch_room(&p->oneway, &pending->keys[k], pending->hashes[k]);
 	fetch_backends(p, refs, n);
 	send_all(p, b, pending, refs);
 }

@@ -62,15 +62,16 @@ static void flow_set_isn(struct flow_record *r, const struct rte_mbuf *mbuf, con
 	r->isn[2] = (uint8_t)first;
 }
 
-// Source port, next hops, record. 0 or the reason why not.
-static enum drop_reason flow_open(struct pipeline *p, struct burst *b, uint32_t i,
-	const struct snapshot_listener *l, uint32_t backend_id)
+// The record of a new flow, all but its source port.
+static void flow_prepare(const struct pipeline *p, const struct burst *b, uint32_t i,
+	const struct snapshot_listener *l, struct flow_record *r)
 {
 	const struct packet *packet = &b->packets[i];
+	uint32_t backend_id = b->backend_id[i];
 	const struct snapshot_backend *backend = &p->snapshot->backends[backend_id];
 	bool is_range = l->port != l->port_max; // its ports stay as they are
 	rte_be16_t backend_port = is_range ? packet->dst_port : rte_cpu_to_be_16(backend->port);
-	struct flow_record r = {
+	*r = (struct flow_record){
 		.client = packet->src,
 		.client_port = packet->src_port,
 		.vip_port = packet->dst_port,
@@ -88,34 +89,59 @@ static enum drop_reason flow_open(struct pipeline *p, struct burst *b, uint32_t 
 		.nexthop_client = pipeline_route(p, &packet->src),
 		.nexthop_backend = pipeline_route(p, &backend->address),
 	};
-	if (r.flags & FLOW_FLAG_DNAT) {
-		r.backend = packet->src;
-		r.backend_port = packet->src_port;
-		r.snat_slot = backend->own_slot;
-		r.snat_port = backend_port;
+	if (r->flags & FLOW_FLAG_DNAT) {
+		r->backend = packet->src;
+		r->backend_port = packet->src_port;
+		r->snat_slot = backend->own_slot;
+		r->snat_port = backend_port;
 	}
-	flow_set_isn(&r, b->mbufs[i], packet);
-	enum drop_reason refused = flow_face_backend(p, packet, &r);
-	if (refused != DROP_NONE)
-		return refused;
-	uint32_t idx = flow_add(&p->flows, &r);
+	flow_set_isn(r, b->mbufs[i], packet);
+}
+
+struct flow_hashes {
+	uint64_t client;
+	uint64_t backend;
+};
+
+// Into the table. DROP_NONE or the reason why not; the source port is given back then.
+static enum drop_reason flow_enter(struct pipeline *p, struct burst *b, uint32_t i,
+	const struct flow_record *r, const struct flow_hashes *hashes)
+{
+	uint32_t idx = flow_add_hashed(&p->flows, r, hashes->client, hashes->backend);
 	if (idx == FLOW_NONE && stage_make_room(p))
-		idx = flow_add(&p->flows, &r);
+		idx = flow_add_hashed(&p->flows, r, hashes->client, hashes->backend);
 	if (idx == FLOW_NONE) {
-		if (!(r.flags & FLOW_FLAG_DNAT))
-			snat_free(p->snat, r.snat_slot, r.snat_port, &r.backend, r.backend_port,
-				r.protocol);
+		if (!(r->flags & FLOW_FLAG_DNAT))
+			snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
+				r->protocol);
 		return DROP_FLOW_TABLE_FULL;
 	}
-	if (!(r.flags & FLOW_FLAG_DNAT))
-		snat_name(p->snat, idx);
 	b->flow_idx[i] = idx;
 	b->side[i] = FLOW_SIDE_CLIENT;
 	counters_add(p->counters, COUNTER_FLOWS_CREATED, 1);
-	struct pipeline_backend_counters *block = pipeline_backend_block(p, backend_id);
+	struct pipeline_backend_counters *block = pipeline_backend_block(p, r->backend_id);
 	if (block)
 		relaxed_add(&block->flows_created, 1);
 	return DROP_NONE;
+}
+
+// Source port, next hops, record. DROP_NONE or the reason why not.
+static enum drop_reason flow_open(
+	struct pipeline *p, struct burst *b, uint32_t i, const struct snapshot_listener *l)
+{
+	struct flow_record r;
+	flow_prepare(p, b, i, l, &r);
+	enum drop_reason refused = flow_face_backend(p, &b->packets[i], &r);
+	if (refused != DROP_NONE)
+		return refused;
+	struct flow_key client = flow_client_key(&r), backend = flow_backend_key(&r);
+	struct flow_hashes hashes = { flow_hash(&p->flows, &client),
+		flow_hash(&p->flows, &backend) };
+	flow_prefetch_add(&p->flows, hashes.client, hashes.backend);
+	refused = flow_enter(p, b, i, &r, &hashes);
+	if (refused == DROP_NONE && !(r.flags & FLOW_FLAG_DNAT))
+		snat_name(p->snat, b->flow_idx[i]);
+	return refused;
 }
 
 // Nothing starts on the backend's side. What a dnat backend sends to others is the kernel's.
@@ -125,6 +151,58 @@ static void miss_from_backend(struct pipeline *p, struct burst *b, uint32_t i)
 		stage_drop(p, b, i, DROP_NO_FLOW_QUIET);
 	else if (!stage_to_owner(p, b, i, &b->packets[i].dst))
 		stage_punt(b, i, PIPELINE_PUNT_OTHER);
+}
+
+// A packet that starts no flow here: in the middle of one that nobody knows, or with a checksum that was left to an offload.
+static bool refuses_start(struct pipeline *p, struct burst *b, uint32_t i)
+{
+	const struct packet *packet = &b->packets[i];
+	if (packet->protocol != NET_PROTO_UDP &&
+		(packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN) {
+		stage_refuse(p, b, i, DROP_NO_FLOW);
+		return true;
+	}
+	if (packet->kind == PACKET_FLOW && packet_l4_checksum_is_partial(b->mbufs[i], packet) &&
+		!packet_l4_checksum_ok(b->mbufs[i], packet)) {
+		stage_drop(p, b, i, DROP_BAD_L4_CHECKSUM);
+		return true;
+	}
+	return false;
+}
+
+// Sets backend_id. False: it has its verdict.
+static bool choose_backend(
+	struct pipeline *p, struct burst *b, uint32_t i, const struct snapshot_listener *l)
+{
+	struct snapshot_pick pick = stage_pick(p, l, &b->packets[i]);
+	if (pick.backend_id == SNAPSHOT_BACKEND_NONE) {
+		stage_refuse(p, b, i, DROP_NO_BACKEND);
+		return false;
+	}
+	b->backend_id[i] = pick.backend_id;
+	if (b->packets[i].ttl <= 1) {
+		stage_answer_error(p, b, i, PACKET_TIME_EXCEEDED, 0);
+		return false;
+	}
+	return true;
+}
+
+static void open_admitted(
+	struct pipeline *p, struct burst *b, uint32_t i, const struct snapshot_listener *l)
+{
+	const struct packet *packet = &b->packets[i];
+	if ((l->mode == SNAPSHOT_DNAT || l->affinity_s > 0) &&
+		stage_to_owner(p, b, i, &packet->src))
+		return;
+	if (refuses_start(p, b, i) || !choose_backend(p, b, i, l))
+		return;
+	enum drop_reason refused = flow_open(p, b, i, l);
+	if (refused != DROP_NONE) {
+		stage_drop(p, b, i, refused);
+		return;
+	}
+	stage_picked(p, l, packet, b->backend_id[i]);
+	b->verdict[i] = PIPELINE_FORWARD;
 }
 
 void stage_open(struct pipeline *p, struct burst *b, uint32_t i)
@@ -137,38 +215,91 @@ void stage_open(struct pipeline *p, struct burst *b, uint32_t i)
 	if (unlikely(packet->kind == PACKET_FRAGMENT) && stage_walk(p, b, i))
 		return; // its flow may be another worker's: fragments come by addresses alone
 	const struct snapshot_listener *l = stage_admit(p, b, i);
-	if (l == NULL)
-		return;
-	if ((l->mode == SNAPSHOT_DNAT || l->affinity_s > 0) &&
-		stage_to_owner(p, b, i, &packet->src))
-		return;
-	if (packet->protocol != NET_PROTO_UDP &&
-		(packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN) {
-		stage_refuse(p, b, i, DROP_NO_FLOW);
-		return;
+	if (l != NULL)
+		open_admitted(p, b, i, l);
+}
+
+// ---------------------------------------------------------------- new flows of one burst together
+
+// Each of these loops asks for what the next one reads: the lines of 64 new flows come side by side.
+struct opening {
+	uint32_t n;
+	uint8_t at[BURST_MAX];
+	struct flow_record records[BURST_MAX];
+	struct flow_hashes hashes[BURST_MAX];
+	size_t places[BURST_MAX]; // of their source ports
+};
+
+// Everything about the packet and the listener that matters alone: a pick that other picks of the burst have a say in, or a flow
+// that may be elsewhere, is opened by itself.
+static bool may_be_opened_together(const struct snapshot_listener *l)
+{
+	return l->mode == SNAPSHOT_FULLNAT && l->affinity_s == 0 && l->scheduler == SNAPSHOT_MAGLEV;
+}
+
+static void opening_prepare(
+	struct pipeline *p, struct burst *b, const struct stage_misses *m, struct opening *o)
+{
+	o->n = 0;
+	for (uint32_t k = 0; k < m->n; k++) {
+		uint32_t i = m->at[k];
+		const struct snapshot_listener *l = stage_admit(p, b, i);
+		if (l == NULL)
+			continue;
+		if (!may_be_opened_together(l)) {
+			open_admitted(p, b, i, l);
+			if (b->verdict[i] == PIPELINE_FORWARD)
+				stage_rewrite(p, b, i);
+			continue;
+		}
+		if (refuses_start(p, b, i) || !choose_backend(p, b, i, l))
+			continue;
+		o->hashes[o->n].client = m->hashes[k];
+		flow_prepare(p, b, i, l, &o->records[o->n]);
+		o->at[o->n++] = (uint8_t)i;
 	}
-	if (packet->kind == PACKET_FLOW && packet_l4_checksum_is_partial(b->mbufs[i], packet) &&
-		!packet_l4_checksum_ok(b->mbufs[i], packet)) {
-		stage_drop(p, b, i, DROP_BAD_L4_CHECKSUM);
-		return;
+}
+
+static void opening_take_ports(struct pipeline *p, struct burst *b, struct opening *o)
+{
+	uint32_t n = 0;
+	for (uint32_t k = 0; k < o->n; k++) {
+		uint32_t i = o->at[k];
+		struct flow_record *r = &o->records[n];
+		*r = o->records[k];
+		enum drop_reason refused = flow_face_backend(p, &b->packets[i], r);
+		if (refused != DROP_NONE) {
+			stage_drop(p, b, i, refused);
+			continue;
+		}
+		struct flow_key key = flow_backend_key(r);
+		o->hashes[n] =
+			(struct flow_hashes){ o->hashes[k].client, flow_hash(&p->flows, &key) };
+		flow_prefetch_bucket(&p->flows, o->hashes[n].backend);
+		o->places[n] = snat_last(p->snat);
+		o->at[n++] = (uint8_t)i;
 	}
-	struct snapshot_pick pick = stage_pick(p, l, packet);
-	if (pick.backend_id == SNAPSHOT_BACKEND_NONE) {
-		stage_refuse(p, b, i, DROP_NO_BACKEND);
-		return;
+	o->n = n;
+}
+
+void stage_open_together(struct pipeline *p, struct burst *b, const struct stage_misses *m)
+{
+	struct opening o; // its arrays as far as they are used
+	opening_prepare(p, b, m, &o);
+	opening_take_ports(p, b, &o);
+	for (uint32_t k = 0; k < o.n; k++)
+		flow_prefetch_room(&p->flows, o.hashes[k].client, o.hashes[k].backend);
+	for (uint32_t k = 0; k < o.n; k++) {
+		uint32_t i = o.at[k];
+		enum drop_reason refused = flow_enter(p, b, i, &o.records[k], &o.hashes[k]);
+		if (refused != DROP_NONE) {
+			stage_drop(p, b, i, refused);
+			continue;
+		}
+		snat_name_at(p->snat, o.places[k], b->flow_idx[i]);
+		b->verdict[i] = PIPELINE_FORWARD;
+		stage_rewrite(p, b, i);
 	}
-	b->backend_id[i] = pick.backend_id;
-	if (packet->ttl <= 1) {
-		stage_answer_error(p, b, i, PACKET_TIME_EXCEEDED, 0);
-		return;
-	}
-	enum drop_reason refused = flow_open(p, b, i, l, pick.backend_id);
-	if (refused != DROP_NONE) {
-		stage_drop(p, b, i, refused);
-		return;
-	}
-	stage_picked(p, l, packet, pick.backend_id);
-	b->verdict[i] = PIPELINE_FORWARD;
 }
 
 // A client's SYN on a flow that exists: retransmitted, or its port used again.

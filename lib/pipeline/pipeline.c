@@ -242,29 +242,89 @@ static __rte_noinline bool decide_odd(
 	return changed;
 }
 
-// Packet by packet, as they came: a new flow may be given the record of one that ended, or had to make room, after earlier packets
-// of this burst went by it.
+// May this packet, which has no flow, be one of those that are opened together?
+static inline bool waits_to_be_opened(const struct pipeline *p, const struct burst *b, uint32_t i)
+{
+	const struct packet *packet = &b->packets[i];
+	bool starts = packet->protocol == NET_PROTO_UDP ||
+		      (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	return b->side[i] == FLOW_SIDE_CLIENT && starts && packet->kind == PACKET_FLOW &&
+	       p->directory == NULL;
+}
+
+struct decision {
+	bool changed;   // a flow was added or removed in this burst
+	uint64_t added; // a bit for the hash of each one that is added, or waits to be
+};
+
+// Brings what the look-up said of a packet up to date, where an earlier one of this burst may have changed it.
+static inline void refresh(struct pipeline *p, struct burst *b, const struct pending *pending,
+	uint32_t k, const struct decision *d)
+{
+	uint32_t i = pending->at[k];
+	bool stale = b->flow_idx[i] != FLOW_NONE
+			     ? flow_is_stale_answer(p, b, i, &pending->keys[k])
+			     : b->side[i] == FLOW_SIDE_BACKEND ||
+				       (d->added >> (pending->hashes[k] & 63) & 1);
+	if (stale)
+		look_again(p, b, i, &pending->keys[k]);
+}
+
+// Does another packet of the same flow (or one of the same hash) wait to be opened?
+static bool is_among(const struct stage_misses *misses, uint64_t hash)
+{
+	for (uint32_t k = 0; k < misses->n; k++)
+		if (misses->hashes[k] == hash)
+			return true;
+	return false;
+}
+
+static void decide_late(struct pipeline *p, struct burst *b, const struct pending *pending,
+	const uint8_t *late, uint32_t n_late)
+{
+	for (uint32_t k = 0; k < n_late; k++) {
+		look_again(p, b, pending->at[late[k]], &pending->keys[late[k]]);
+		decide_odd(p, b, pending->at[late[k]], pending->hashes[late[k]]);
+	}
+}
+
+// Packet by packet, as they came, but those that start flows are opened together behind the others, and a second packet of such a
+// flow waits for that. A record may be given to a new flow after earlier packets went by what it was: those are rewritten
+// by then.
 static void stage_decide(struct pipeline *p, struct burst *b, const struct pending *pending)
 {
 	const struct burst_facts facts = { route_tag(p->snapshot->fib), p->snapshot->own,
 		p->snapshot->backends, p->snapshot->n_backends };
-	bool changed = false; // a flow was added or removed in this burst
-	uint64_t added = 0;   // a bit for the hash of each one added
+	struct decision d = { 0 };
+	struct stage_misses misses;
+	uint8_t late[BURST_MAX];
+	uint32_t n_late = 0;
+	misses.n = 0;
 	for (uint32_t k = 0; k < pending->n; k++) {
 		uint32_t i = pending->at[k];
 		uint64_t bit = 1ull << (pending->hashes[k] & 63);
-		bool stale = changed &&
-			     (b->flow_idx[i] != FLOW_NONE
-					     ? flow_is_stale_answer(p, b, i, &pending->keys[k])
-					     : b->side[i] == FLOW_SIDE_BACKEND || (added & bit));
-		if (unlikely(stale))
-			look_again(p, b, i, &pending->keys[k]);
-		if (likely(b->flow_idx[i] != FLOW_NONE) && likely(forward_plain(p, b, i, &facts)))
+		if (unlikely(d.changed))
+			refresh(p, b, pending, k, &d);
+		if (likely(b->flow_idx[i] != FLOW_NONE)) {
+			if (likely(forward_plain(p, b, i, &facts)))
+				continue;
+		} else if ((d.added & bit) && is_among(&misses, pending->hashes[k])) {
+			late[n_late++] = (uint8_t)k;
 			continue;
-		if (decide_odd(p, b, i, pending->hashes[k])) {
-			changed = true;
-			added |= bit;
+		} else if (waits_to_be_opened(p, b, i)) {
+			d.added |= bit;
+			misses.hashes[misses.n] = pending->hashes[k];
+			misses.at[misses.n++] = (uint8_t)i;
+			continue;
 		}
+		if (decide_odd(p, b, i, pending->hashes[k])) {
+			d.changed = true;
+			d.added |= bit;
+		}
+	}
+	if (unlikely(misses.n > 0)) {
+		stage_open_together(p, b, &misses);
+		decide_late(p, b, pending, late, n_late);
 	}
 }
 
@@ -305,6 +365,28 @@ void stage_end_flow(struct pipeline *p, uint32_t flow_idx)
 		snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
 			r->protocol);
 	flow_remove(&p->flows, flow_idx);
+}
+
+void stage_end_flows(struct pipeline *p, const uint32_t *idx, uint32_t n)
+{
+	uint64_t hashes[2 * FLOW_REMOVE_MAX];
+	flow_remove_begin(&p->flows, idx, n, hashes);
+	for (uint32_t k = 0; k < n; k++) {
+		const struct flow_record *r = flow_record(&p->flows, idx[k]);
+		if (!(r->flags & FLOW_FLAG_DNAT))
+			snat_prefetch(p->snat, r->snat_slot, r->snat_port, &r->backend,
+				r->backend_port, r->protocol);
+	}
+	for (uint32_t k = 0; k < n; k++) {
+		const struct flow_record *r = flow_record(&p->flows, idx[k]);
+		struct pipeline_backend_counters *block = pipeline_backend_block(p, r->backend_id);
+		if (block)
+			relaxed_add(&block->flows_ended, 1);
+		if (!(r->flags & FLOW_FLAG_DNAT))
+			snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
+				r->protocol);
+	}
+	flow_remove_end(&p->flows, idx, n, hashes);
 }
 
 // The tag of a FIB comes round: what a flow was not told by a packet, it is told by the sweep, so that after a pass no
@@ -351,17 +433,10 @@ static uint32_t sweep_oneway(struct pipeline *p, uint32_t max_records)
 static void end_expired(struct pipeline *p, const uint32_t *expired, uint32_t n)
 {
 	uint32_t n_closed = 0;
-	for (uint32_t i = 0; i < n; i++) { // their lines come while the first ones are ended
-		const struct flow_record *r = flow_record(&p->flows, expired[i]);
-		flow_prefetch_keys(&p->flows, r);
-		if (!(r->flags & FLOW_FLAG_DNAT))
-			snat_prefetch(p->snat, r->snat_slot, r->snat_port, &r->backend,
-				r->backend_port, r->protocol);
-	}
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < n; i++)
 		n_closed += flow_record(&p->flows, expired[i])->state == FLOW_STATE_CLOSED;
-		stage_end_flow(p, expired[i]);
-	}
+	for (uint32_t i = 0; i < n; i += FLOW_REMOVE_MAX)
+		stage_end_flows(p, expired + i, n - i < FLOW_REMOVE_MAX ? n - i : FLOW_REMOVE_MAX);
 	if (n > 0) {
 		counters_add(p->counters, COUNTER_FLOWS_CLOSED, n_closed);
 		counters_add(p->counters, COUNTER_FLOWS_EXPIRED, n - n_closed);

@@ -56,6 +56,13 @@ bool stage_to_owner(struct pipeline *p, struct burst *b, uint32_t i, const struc
 bool stage_walk(struct pipeline *p, struct burst *b, uint32_t i);
 // Misses on the client side: listener, source range, pick, source port, flow. Sets flow_idx, or a verdict.
 void stage_open(struct pipeline *p, struct burst *b, uint32_t i);
+// First packets of new flows, no two of one: stage_open and stage_rewrite of each, but side by side.
+struct stage_misses {
+	uint32_t n;
+	uint8_t at[BURST_MAX];
+	uint64_t hashes[BURST_MAX]; // of their keys
+};
+void stage_open_together(struct pipeline *p, struct burst *b, const struct stage_misses *misses);
 // Hits: expiry, state, re-pick. Returns false when the packet has to go through stage_open.
 bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i);
 // Should a packet of `side` leave flow r and be treated as the first of a new one? Expired, a SYN on a closed flow, a
@@ -108,6 +115,8 @@ bool stage_to_holder(struct pipeline *p, struct burst *b, uint32_t i, uint64_t h
 
 // Removes a flow and gives its source port back.
 void stage_end_flow(struct pipeline *p, uint32_t flow_idx);
+// The same for n (at most FLOW_REMOVE_MAX) flows, each named once, whose lines come side by side.
+void stage_end_flows(struct pipeline *p, const uint32_t *idx, uint32_t n);
 bool bucket_take(struct pipeline_bucket *bucket, uint64_t now_ns);
 void pipeline_refresh_policies(struct pipeline *p);
 

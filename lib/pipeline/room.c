@@ -11,6 +11,7 @@
 
 #include <errno.h>
 
+#define ROOM_VICTIMS    16
 #define PORT_CANDIDATES 16 // ports looked at together
 #define PORT_ROUNDS     4 // times, at most: where one flow in 20 gives way, 64 find one 96 times in 100
 
@@ -20,12 +21,15 @@ static void evict(struct pipeline *p, uint32_t flow_idx)
 	counters_add(p->counters, COUNTER_FLOWS_EVICTED, 1);
 }
 
+// Several at once: when one new flow finds the table full, so will the next, and lines of several flows to end come side by side.
 bool stage_make_room(struct pipeline *p)
 {
-	uint32_t victim = flow_victim(&p->flows, p->policies, p->now_s);
-	if (victim == FLOW_NONE)
+	uint32_t victims[ROOM_VICTIMS];
+	uint32_t n = flow_victims(&p->flows, p->policies, p->now_s, ROOM_VICTIMS, victims);
+	if (n == 0)
 		return false;
-	evict(p, victim);
+	stage_end_flows(p, victims, n);
+	counters_add(p->counters, COUNTER_FLOWS_EVICTED, n);
 	return true;
 }
 

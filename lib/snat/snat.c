@@ -106,6 +106,7 @@ static uint32_t snat_ring_pop(struct snat_ring *ring, uint32_t *next, uint32_t n
 		i = ring->head;
 		ring->head = (uint16_t)next[i];
 		ring->n_chained--;
+		__builtin_prefetch(&next[ring->head], 1); // the next one's
 		next[i] = SNAT_USED | SNAT_USER_NONE;
 	}
 	ring->n_free--;
@@ -257,9 +258,19 @@ int snat_alloc(struct snat *snat, const struct address *backend, rte_be16_t back
 	return -ENOSPC;
 }
 
+size_t snat_last(const struct snat *snat)
+{
+	return snat->last;
+}
+
 void snat_name(struct snat *snat, uint32_t flow_idx)
 {
-	uint32_t *link = &snat_links(snat, 0)[snat->last];
+	snat_name_at(snat, snat->last, flow_idx);
+}
+
+void snat_name_at(struct snat *snat, size_t place, uint32_t flow_idx)
+{
+	uint32_t *link = &snat_links(snat, 0)[place];
 	if (snat_link_used(*link)) // not given back meanwhile
 		*link = SNAT_USED | flow_idx;
 }

@@ -51,6 +51,9 @@ int snat_alloc(struct snat *snat, const struct address *backend, rte_be16_t back
 #define SNAT_USER_MAX  0x7ffffffeu
 #define SNAT_USER_NONE 0x7fffffffu
 void snat_name(struct snat *snat, uint32_t flow_idx);
+// For callers that take several ports before they name the first: where the last one taken is noted, and the naming of that.
+size_t snat_last(const struct snat *snat);
+void snat_name_at(struct snat *snat, size_t place, uint32_t flow_idx);
 // When all are exhausted: flows that hold ports which (backend, backend_port, protocol) could have. Looks at up to n (1..64) ports
 // of the address that `hash` chooses, from where the last look ended, and writes what snat_name noted. Returns how many.
 // Such a flow may belong to another endpoint of the same ring: whoever takes its port away ends that flow.

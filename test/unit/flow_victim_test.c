@@ -369,9 +369,61 @@ static void test_turns(void **state)
 	}
 }
 
+// Several at once: the one that flow_victim would give, then others that are as near to their end, each once; never a
+// confirmed flow in use, and of those merely idle only one.
+static void test_several(void **state)
+{
+	enum { N = 4 * FLOW_BLOCK, NOW = 1000, ROUNDS = 2000 };
+	uint32_t victims[FLOW_BLOCK];
+	rng_start("several");
+	for (uint32_t round = 0; round < ROUNDS; round++) {
+		struct rig r;
+		rig_start(&r, N);
+		while (r.table.n_flows < N)
+			rig_add(&r, random_state(), NOW - (uint32_t)(rng() % 20));
+		struct flow_table copy = r.table; // its hand: both look from the same place
+		uint32_t first = flow_victim(&copy, r.policies, NOW);
+		uint32_t n_max = 1 + (uint32_t)(rng() % FLOW_BLOCK);
+		uint32_t n = flow_victims(&r.table, r.policies, NOW, n_max, victims);
+		assert_in_range(n, first != FLOW_NONE, n_max);
+		for (uint32_t k = 0; k < n; k++) {
+			const struct flow_record *v = flow_record(&r.table, victims[k]);
+			const struct flow_record *f = flow_record(&r.table, first);
+			assert_int_equal(victims[k] / FLOW_BLOCK, first / FLOW_BLOCK);
+			assert_int_equal(naive_rank(v->state, NOW - v->stamp_s,
+						 r.policies[0].idle_s[v->state]),
+				naive_rank(f->state, NOW - f->stamp_s,
+					r.policies[0].idle_s[f->state]));
+			assert_true(NOW - v->stamp_s + 1 >= NOW - f->stamp_s);
+			for (uint32_t j = 0; j < k; j++)
+				assert_int_not_equal(victims[k], victims[j]);
+		}
+		assert_true(n == 0 || victims[0] == first);
+		rig_end(&r);
+	}
+}
+
+static void test_several_idle(void **state)
+{
+	struct rig r;
+	uint32_t victims[16];
+	rig_start(&r, FLOW_BLOCK);
+	rig_fill(&r, FLOW_STATE_ESTABLISHED, 0);
+	sweep_all(&r, 100); // idle for longer than 60 s
+	assert_int_equal(flow_victims(&r.table, r.policies, 100, 16, victims), 1);
+	rig_end(&r);
+	rig_start(&r, FLOW_BLOCK);
+	rig_fill(&r, FLOW_STATE_ESTABLISHED, 100);
+	sweep_all(&r, 100);
+	assert_int_equal(flow_victims(&r.table, r.policies, 100, 16, victims), 0);
+	rig_end(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_several),
+		cmocka_unit_test(test_several_idle),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_hints),
 		cmocka_unit_test(test_share),
