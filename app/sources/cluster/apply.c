@@ -85,8 +85,7 @@ void cluster_apply(struct source_cluster *c, const struct kube_change *change)
 	error_fini(&err);
 	c->n_applied++;
 	c->applied_wall_ms = (uint64_t)clock_wall_ms();
-	if (change->is_gone && change->hostname[0] == '\0')
-		cluster_record_remove(&c->records, change->namespace, change->name);
+	cluster_writer_take(c, change);
 }
 
 // ---------------------------------------------------------------- the first state, whole
@@ -128,6 +127,7 @@ static void first_change(
 		first_take(first, change->service);
 	else if (change->is_refused && before && before->owner == OWNER)
 		first_take(first, before);
+	cluster_writer_take(c, change);
 }
 
 // One that another owner, or another service, stands in the way of must not hold up the rest: one by one, then.

@@ -56,6 +56,16 @@ static void look_namespaces(struct source_cluster *c)
 	}
 }
 
+// All that is known is in force.
+static void drain_end(struct source_cluster *c)
+{
+	const struct kube_reflector_status *services =
+		kube_reflector_status(c->feeds[KUBE_CLUSTER_SERVICES].reflector);
+	cluster_leases_applied(c, strtoull(services->last_rv, NULL, 10));
+	if (cluster_leases_lead(c))
+		cluster_addresses_run(c);
+}
+
 static void on_drain(evutil_socket_t fd, short what, void *arg)
 {
 	struct source_cluster *c = arg;
@@ -75,8 +85,10 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 		control_set_synced(c->control, SOURCE_NAME, true);
 	}
 	for (uint32_t n = 0; n < DRAIN_MAX; n++) {
-		if (!kube_cluster_next(c->model, &change))
+		if (!kube_cluster_next(c->model, &change)) {
+			drain_end(c);
 			return;
+		}
 		cluster_apply(c, &change);
 		if (cluster_now_ns() - begin_ns > DRAIN_MAX_NS)
 			break;
@@ -94,6 +106,7 @@ static void on_credentials(void *arg)
 	cluster_http_wake(c->http);
 	for (uint32_t i = 0; i < KUBE_CLUSTER_RESOURCES; i++)
 		cluster_feed_wake(&c->feeds[i]);
+	cluster_leases_wake(c);
 }
 
 // ---------------------------------------------------------------- its life
@@ -174,6 +187,18 @@ static int parts_create(
 	return rc;
 }
 
+static int edges_start(struct source_cluster *c, const struct source_cluster_config *config)
+{
+	int rc = cluster_access_start(c);
+	if (rc == 0)
+		rc = cluster_voices_start(c);
+	if (rc == 0)
+		rc = cluster_writer_start(c);
+	if (rc == 0)
+		rc = cluster_leases_start(c, config);
+	return rc;
+}
+
 int source_cluster_create(struct control *control, const struct source_cluster_config *config,
 	struct source_cluster **out, struct error *err)
 {
@@ -190,7 +215,7 @@ int source_cluster_create(struct control *control, const struct source_cluster_c
 			  : error_add(err, ENOMEM, "kubernetes", "out of memory");
 	bool is_loaded = false;
 	if (rc == 0)
-		rc = cluster_access_start(c);
+		rc = edges_start(c, config);
 	if (rc == 0 && cluster_outage_start(c, config, &is_loaded) != 0)
 		rc = error_add(err, ENOMEM, "kubernetes", "out of memory");
 	if (rc != 0) {
@@ -227,6 +252,9 @@ void source_cluster_destroy(struct source_cluster *c)
 {
 	if (c == NULL)
 		return;
+	cluster_leases_end(c);
+	cluster_writer_end(c);
+	cluster_voices_end(c);
 	cluster_access_end(c);
 	cluster_outage_end(c);
 	for (uint32_t i = 0; i < KUBE_CLUSTER_RESOURCES; i++)

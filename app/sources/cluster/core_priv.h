@@ -12,13 +12,24 @@
 #include "ipam.h"
 #include "kube_cluster.h"
 #include "kube_encode.h"
+#include "kube_lease.h"
 #include "kube_pool.h"
 #include "kube_reflector.h"
 
+struct cluster_feed_source {
+	const char *name;
+	const char *path;
+	const char *kind;
+	bool is_optional; // the API may not have it
+	bool is_waivable; // taken for empty where it may not be read
+};
+
 struct cluster_feed { // [feed.c]
 	struct source_cluster *cluster;
-	enum kube_cluster_resource resource;
-	struct kube_reflector *reflector; // NULL: not followed
+	struct cluster_feed_source source;
+	enum kube_cluster_resource resource; // of the model
+	const struct kube_sink *sink;        // instead of the model, NULL: the model
+	struct kube_reflector *reflector;    // NULL: not followed
 	struct cluster_call *call;
 	struct event *timer;
 	enum kube_trouble told; // trouble that was noted last
@@ -39,12 +50,42 @@ struct cluster_pool { // of the configuration; owns its texts
 	uint32_t n_namespaces;
 };
 
-// What is remembered of a Service object. [record.c]
+// What is remembered of a Service, or (expose `endpoints`) of a hostname of one: by the name it is served under. [record.c]
 struct cluster_record {
 	struct cluster_record *next;
 	char *namespace; // one allocation with name
 	char *name;
 	uint64_t told; // hash of the findings that were noted last, 0 = none
+	// as the model gave it last [apply.c -> writer.c]
+	bool is_known; // it was given at least once
+	bool is_ours, is_refused, is_deleting, wants_no_finalizer, is_wanted;
+	uint8_t expose; // enum kube_expose
+	char *object;   // metadata.name
+	char *uid;
+	int64_t created_s;
+	int64_t generation;
+	bool is_proxy_mode;
+	struct address recorded[IPAM_FAMILIES]; // in the object
+	uint32_t n_recorded;
+	uint64_t placed; // version of Services with which they were first seen there
+	uint32_t n_endpoints, n_ready;
+	char *refusal; // first finding, NULL: none
+	// as the object has it [feed.c -> writer.c]
+	struct kube_seen seen;
+	// what it gets, where this node leads [addresses.c]
+	bool has_answer;
+	struct address addresses[IPAM_FAMILIES];
+	uint32_t n_addresses;
+	char pool[256];
+	uint64_t form;
+	enum ipam_reason reason;
+	char *reason_text;
+	// to be written [writer.c]
+	struct cluster_record *next_write;
+	bool is_queued, is_writing;
+	uint64_t not_before_ns; // after a refusal, or a write that was not urgent
+	uint8_t told_health;    // Events: 0 nothing yet, 1 good, 2 bad
+	bool told_programmed;
 };
 
 struct cluster_records {
@@ -53,6 +94,9 @@ struct cluster_records {
 };
 
 struct cluster_outage; // outage.c
+struct cluster_leases; // lease.c
+struct cluster_writer; // writer.c
+struct cluster_voices; // events.c
 struct cluster_access; // access.c
 
 struct source_cluster {
@@ -75,6 +119,9 @@ struct source_cluster {
 	char *namespace, *node_name, *finalizer;
 	struct cluster_access *access;
 	struct cluster_outage *outage;
+	struct cluster_leases *leases;
+	struct cluster_writer *writer;
+	struct cluster_voices *voices;
 	// counts
 	uint64_t n_applied;
 	uint64_t n_apply_errors;
@@ -87,6 +134,9 @@ uint64_t cluster_now_ns(void);
 const char *cluster_resource_name(enum kube_cluster_resource resource); // "services"
 int cluster_feed_init(
 	struct cluster_feed *feed, struct source_cluster *c, enum kube_cluster_resource resource);
+// A resource that is not the model's; the texts are borrowed.
+int cluster_feed_init_other(struct cluster_feed *feed, struct source_cluster *c,
+	const struct cluster_feed_source *source, const struct kube_sink *sink);
 void cluster_feed_fini(struct cluster_feed *feed);
 void cluster_feed_start(struct cluster_feed *feed); // does nothing when it is followed already
 void cluster_feed_wake(struct cluster_feed *feed);  // credentials changed
@@ -103,6 +153,9 @@ struct cluster_record *cluster_record_find(
 void cluster_record_remove(
 	struct cluster_records *records, const char *namespace, const char *name);
 void cluster_records_fini(struct cluster_records *records);
+// Calls fn for each; fn must not create or remove.
+void cluster_records_each(struct cluster_records *records,
+	void (*fn)(void *arg, struct cluster_record *record), void *arg);
 
 // ---------------------------------------------------------------- pools.c
 int cluster_pools_init(
@@ -125,6 +178,49 @@ int cluster_outage_start(
 	struct source_cluster *c, const struct source_cluster_config *config, bool *out_loaded);
 void cluster_outage_changed(struct source_cluster *c); // something of ours in force changed
 void cluster_outage_end(struct source_cluster *c);     // writes what waits
+
+// ---------------------------------------------------------------- lease.c
+int cluster_leases_start(struct source_cluster *c, const struct source_cluster_config *config);
+void cluster_leases_end(struct source_cluster *c); // gives the lead back
+void cluster_leases_wake(struct source_cluster *c);
+bool cluster_leases_lead(const struct source_cluster *c); // at this moment
+const char *cluster_leases_leader(const struct source_cluster *c);
+// Everything up to this version of Services is in force here.
+void cluster_leases_applied(struct source_cluster *c, uint64_t version);
+// On how many of the nodes that are alive is a version in force? 0 = no version: on none.
+void cluster_leases_count(const struct source_cluster *c, uint64_t version,
+	uint32_t *out_programmed, uint32_t *out_nodes);
+
+// ---------------------------------------------------------------- addresses.c
+// Of the leader: what the model says that a Service wants, to ipam; and what ipam answers, to the records.
+void cluster_addresses_put(
+	struct source_cluster *c, struct cluster_record *record, const struct kube_change *change);
+void cluster_addresses_remove(struct source_cluster *c, const struct cluster_record *record);
+void cluster_addresses_run(struct source_cluster *c);
+void cluster_addresses_forget(struct source_cluster *c); // another leads
+
+// ---------------------------------------------------------------- events.c
+int cluster_voices_start(struct source_cluster *c);
+void cluster_voices_end(struct source_cluster *c);
+// An Event on a Service object; only where this node leads.
+void cluster_voices_add(struct source_cluster *c, const struct cluster_record *record,
+	bool is_warning, const char *reason, const char *action, const char *fmt, ...)
+	__attribute__((format(printf, 6, 7)));
+
+// ---------------------------------------------------------------- writer.c
+int cluster_writer_start(struct source_cluster *c);
+void cluster_writer_end(struct source_cluster *c);
+void cluster_writer_see(
+	struct source_cluster *c, const json_t *service); // as it was listed or watched
+void cluster_writer_take(struct source_cluster *c, const struct kube_change *change);
+// It is gone from the list.
+void cluster_writer_unsee(struct source_cluster *c, const char *namespace, const char *name);
+void cluster_writer_queue(struct source_cluster *c, struct cluster_record *record);
+// It is about to be removed.
+void cluster_writer_forget(struct source_cluster *c, struct cluster_record *record);
+bool cluster_record_is_recorded(const struct cluster_record *record); // has what the answer gives
+void cluster_writer_lead(struct source_cluster *c, bool is_leading);  // begins, ends
+void cluster_writer_recount(struct source_cluster *c); // nodes came, went, or serve more
 
 // ---------------------------------------------------------------- cluster.c
 void cluster_drain_soon(struct source_cluster *c);

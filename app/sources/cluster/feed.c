@@ -11,13 +11,7 @@
 
 #define FEED_HEADER_MS 10000
 
-static const struct {
-	const char *name;
-	const char *path;
-	const char *kind;
-	bool is_optional; // the API may not have it
-	bool is_waivable;
-} resources[KUBE_CLUSTER_RESOURCES] = {
+static const struct cluster_feed_source resources[KUBE_CLUSTER_RESOURCES] = {
 	[KUBE_CLUSTER_SERVICES] = { "services", "/api/v1/services", "Service", false, false },
 	[KUBE_CLUSTER_SLICES] = { "endpointslices", "/apis/discovery.k8s.io/v1/endpointslices",
 		"EndpointSlice", false, false },
@@ -47,6 +41,8 @@ static void on_put(void *arg, json_t *object)
 {
 	struct cluster_feed *feed = arg;
 	feed->n_listed++;
+	if (feed->resource == KUBE_CLUSTER_SERVICES)
+		cluster_writer_see(feed->cluster, object);
 	if (kube_cluster_put(feed->cluster->model, feed->resource, object) != 0)
 		feed->is_lost = true;
 }
@@ -54,6 +50,8 @@ static void on_put(void *arg, json_t *object)
 static void on_remove(void *arg, const char *namespace, const char *name)
 {
 	struct cluster_feed *feed = arg;
+	if (feed->resource == KUBE_CLUSTER_SERVICES)
+		cluster_writer_unsee(feed->cluster, namespace, name);
 	kube_cluster_remove(feed->cluster->model, feed->resource, namespace, name);
 }
 
@@ -64,7 +62,7 @@ static void on_end(void *arg)
 	kube_cluster_end(feed->cluster->model, feed->resource);
 	if (status->n_lists_complete <= 1)
 		cluster_say(&feed->cluster->voice, LOG_LEVEL_INFO, "cluster-listed",
-			resources[feed->resource].name, "%u objects", feed->n_listed);
+			feed->source.name, "%u objects", feed->n_listed);
 	feed->is_waived = false;
 }
 
@@ -72,8 +70,8 @@ static void on_bad(void *arg, const char *namespace, const char *name, const cha
 {
 	struct cluster_feed *feed = arg;
 	char object[160];
-	snprintf(object, sizeof(object), "%s %.63s%s%.63s", resources[feed->resource].name,
-		namespace, namespace[0] ? "/" : "", name);
+	snprintf(object, sizeof(object), "%s %.63s%s%.63s", feed->source.name, namespace,
+		namespace[0] ? "/" : "", name);
 	cluster_say(&feed->cluster->voice, LOG_LEVEL_WARN, "object-refused", object, "%s", reason);
 }
 
@@ -137,7 +135,7 @@ static void feed_send(struct cluster_feed *feed, const struct kube_request *want
 static void tell_trouble(struct cluster_feed *feed)
 {
 	const struct kube_reflector_status *status = kube_reflector_status(feed->reflector);
-	const char *name = resources[feed->resource].name;
+	const char *name = feed->source.name;
 	if (status->trouble == feed->told)
 		return;
 	if (status->trouble == KUBE_TROUBLE_NONE)
@@ -156,8 +154,8 @@ static void tell_trouble(struct cluster_feed *feed)
 static void waive(struct cluster_feed *feed)
 {
 	const struct kube_reflector_status *status = kube_reflector_status(feed->reflector);
-	if (feed->is_waived || status->is_synced || status->trouble != KUBE_TROUBLE_FORBIDDEN ||
-		!resources[feed->resource].is_waivable)
+	if (feed->is_waived || feed->sink || status->is_synced ||
+		status->trouble != KUBE_TROUBLE_FORBIDDEN || !feed->source.is_waivable)
 		return;
 	feed->is_waived = true;
 	kube_cluster_begin(feed->cluster->model, feed->resource);
@@ -167,11 +165,12 @@ static void waive(struct cluster_feed *feed)
 
 static int reflector_create(struct cluster_feed *feed)
 {
-	struct kube_sink sink = { on_begin, on_put, on_remove, on_end, on_bad, feed };
+	struct kube_sink own = { on_begin, on_put, on_remove, on_end, on_bad, feed };
+	struct kube_sink sink = feed->sink ? *feed->sink : own;
 	struct kube_reflector_config config = {
-		.path = resources[feed->resource].path,
-		.kind = resources[feed->resource].kind,
-		.is_optional = resources[feed->resource].is_optional,
+		.path = feed->source.path,
+		.kind = feed->source.kind,
+		.is_optional = feed->source.is_optional,
 	};
 	if (getrandom(&config.seed, sizeof(config.seed), 0) != sizeof(config.seed))
 		config.seed = cluster_now_ns();
@@ -188,8 +187,8 @@ static void feed_restart(struct cluster_feed *feed)
 	feed->is_lost = false;
 	kube_reflector_destroy(feed->reflector);
 	feed->reflector = NULL;
-	cluster_say(&feed->cluster->voice, LOG_LEVEL_ERROR, "cluster-trouble",
-		resources[feed->resource].name, "out of memory: listed anew");
+	cluster_say(&feed->cluster->voice, LOG_LEVEL_ERROR, "cluster-trouble", feed->source.name,
+		"out of memory: listed anew");
 	if (reflector_create(feed) != 0)
 		return; // the timer tries again
 	feed->told = KUBE_TROUBLE_NONE;
@@ -243,8 +242,16 @@ static void feed_step(struct cluster_feed *feed)
 int cluster_feed_init(
 	struct cluster_feed *feed, struct source_cluster *c, enum kube_cluster_resource resource)
 {
-	feed->cluster = c;
 	feed->resource = resource;
+	return cluster_feed_init_other(feed, c, &resources[resource], NULL);
+}
+
+int cluster_feed_init_other(struct cluster_feed *feed, struct source_cluster *c,
+	const struct cluster_feed_source *source, const struct kube_sink *sink)
+{
+	feed->cluster = c;
+	feed->source = *source;
+	feed->sink = sink;
 	feed->timer = evtimer_new(c->base, on_timer, feed);
 	return feed->timer ? 0 : -ENOMEM;
 }

@@ -71,6 +71,10 @@ struct cluster_record *cluster_record_find(
 static void record_destroy(struct cluster_record *record)
 {
 	free(record->namespace);
+	free(record->object);
+	free(record->uid);
+	free(record->refusal);
+	free(record->reason_text);
 	free(record);
 }
 
@@ -101,4 +105,13 @@ void cluster_records_fini(struct cluster_records *records)
 	}
 	free(records->chains);
 	*records = (struct cluster_records){ 0 };
+}
+
+void cluster_records_each(struct cluster_records *records,
+	void (*fn)(void *arg, struct cluster_record *record), void *arg)
+{
+	for (uint32_t i = 0; records->chains && i <= records->mask; i++)
+		for (struct cluster_record *record = records->chains[i]; record;
+			record = record->next)
+			fn(arg, record);
 }
