@@ -74,6 +74,11 @@ static json_t *text_parse(const struct kube_frame *frame, size_t max, char *reas
 		snprintf(reason, len, "not JSON, or cut off");
 		return NULL;
 	}
+	if (!kube_tree_is_small(frame->text, frame->len)) {
+		snprintf(reason, len, "more than %u brackets or %u values", KUBE_BRACKETS_MAX,
+			KUBE_VALUES_MAX);
+		return NULL;
+	}
 	json_error_t error;
 	json_t *json = json_loadb(frame->text, frame->len, JSON_REJECT_DUPLICATES, &error);
 	if (json == NULL)
@@ -367,11 +372,8 @@ static void envelope_apply(struct kube_reflector *r, uint64_t now_ns, const json
 
 static void envelope_take(struct kube_reflector *r, uint64_t now_ns, const struct kube_frame *frame)
 {
-	json_error_t error;
 	char reason[200];
-	json_t *json = json_loadb(frame->text, frame->len, JSON_REJECT_DUPLICATES, &error);
-	if (json == NULL)
-		reason_print(reason, sizeof(reason), error.text);
+	json_t *json = text_parse(frame, KUBE_OBJECT_MAX_BYTES, reason, sizeof(reason));
 	const char *refusal = json ? envelope_refusal(r, json) : reason;
 	if (refusal)
 		list_refuse(r, now_ns, refusal);

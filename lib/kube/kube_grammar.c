@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+static const char cut_mark[] = "\n{\"type\":\"";
+
 void kube_grammar_init(struct kube_grammar *g, uint32_t depth_max)
 {
 	*g = (struct kube_grammar){ .depth_max = depth_max };
@@ -126,20 +128,51 @@ static size_t plain_length(const char *text, size_t len)
 	return n;
 }
 
+// Notes a byte that was taken. True: the mark is complete.
+static bool is_cut(struct kube_grammar *g, char c)
+{
+	if (g->n_mark && c == cut_mark[g->n_mark])
+		g->n_mark++;
+	else
+		g->n_mark = c == '\n';
+	return g->is_watch && g->n_mark == sizeof(cut_mark) - 1;
+}
+
 size_t kube_grammar_run(struct kube_grammar *g, const char *text, size_t len,
 	enum kube_grammar_verdict *out_verdict)
 {
 	*out_verdict = KUBE_GRAMMAR_MORE;
 	for (size_t at = 0; at < len; at++) {
-		if (g->expect == KUBE_IN_STRING) {
+		if (g->expect == KUBE_IN_STRING && g->n_mark == 0) {
 			at += plain_length(text + at, len - at);
 			if (at == len)
 				break;
 		}
 		*out_verdict = kube_grammar_step(g, text[at]);
+		if (*out_verdict == KUBE_GRAMMAR_MORE && is_cut(g, text[at]))
+			*out_verdict = KUBE_GRAMMAR_CUT;
 		if (*out_verdict == KUBE_GRAMMAR_MORE)
 			continue;
-		return *out_verdict == KUBE_GRAMMAR_CLOSED ? at + 1 : at;
+		bool is_taken =
+			*out_verdict == KUBE_GRAMMAR_CLOSED || *out_verdict == KUBE_GRAMMAR_CUT;
+		return is_taken ? at + 1 : at;
 	}
 	return len;
+}
+
+bool kube_tree_is_small(const char *text, size_t len)
+{
+	uint32_t n_brackets = 0, n_values = 1;
+	for (size_t at = 0; at < len; at++) {
+		char c = text[at];
+		n_brackets += c == '{' || c == '[';
+		n_values += c == ',' || c == '{' || c == '[';
+		if (c != '"')
+			continue;
+		at++;
+		for (at += plain_length(text + at, len - at); at < len && text[at] != '"';
+			at += plain_length(text + at, len - at))
+			at += text[at] == '\\' ? 2 : 1;
+	}
+	return n_brackets <= KUBE_BRACKETS_MAX && n_values <= KUBE_VALUES_MAX;
 }

@@ -14,7 +14,8 @@
 #include "base.h"
 #include "kube.h"
 
-#define VERSION "coordination.k8s.io/v1"
+#define VERSION        "coordination.k8s.io/v1"
+#define BODY_MAX_BYTES (256u << 10)
 
 struct kube_lease {
 	struct kube_lease_config config; // its strings are owned
@@ -122,7 +123,8 @@ static bool is_ours(const struct kube_lease *l)
 // A Lease of that name with a version, or NULL.
 static json_t *record_parse(const struct kube_lease *l, const char *body, size_t len)
 {
-	json_t *json = json_loadb(body, len, JSON_REJECT_DUPLICATES, NULL);
+	json_t *json =
+		len <= BODY_MAX_BYTES ? json_loadb(body, len, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	const json_t *metadata = json_object_get(json, "metadata");
 	const char *kind = json_string_value(json_object_get(json, "kind"));
 	const char *name = json_string_value(json_object_get(metadata, "name"));

@@ -41,7 +41,7 @@ struct kube_sink {
 	// A complete list starts. After a list that broke off a new begin comes without an end: marks start again.
 	void (*begin)(void *arg);
 	// The object is there, now in this form. Borrowed for the call; json_incref to keep it. Checked: an object with
-	// metadata.name, namespace (where it has one) and resourceVersion, depth <= 64, no duplicate keys, no number out
+	// metadata.name, namespace (where it has one) and resourceVersion, depth <= 64, at most 2 MiB, 65,536 brackets and 262,144 values, no duplicate keys, no number out
 	// of range, no NUL. `kind` and `apiVersion` may be missing: items of a list have none.
 	void (*put)(void *arg, json_t *object);
 	// The object is gone: the server said so. In the middle of a list too. It may be unknown to the sink.

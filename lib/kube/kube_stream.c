@@ -254,6 +254,7 @@ static size_t blanks_run(struct kube_stream *s, const char *text, size_t len)
 static void value_open(struct kube_stream *s, uint32_t depth_max)
 {
 	kube_grammar_init(&s->grammar, depth_max);
+	s->grammar.is_watch = s->kind == KUBE_STREAM_WATCH;
 	s->is_open = true;
 }
 

@@ -9,7 +9,8 @@
 //
 // A value is cut where JSON says that it ends, not at a newline and not at a piece. Of newlines it knows one thing: the server's
 // encoder writes none inside of a value. So after something broken it goes back to the first newline that was inside of it and
-// reads on from there, and what was whole is found again; a list is broken as a whole.
+// reads on from there, and what was whole is found again; a list is broken as a whole. And where `{"type":"` begins a line inside of
+// a value of a watch, that value was cut off: the event is not taken for its inside.
 //
 // Memory: one value, at most frame_max_bytes, however many come, given back when it was a large one; a value that lies whole
 // within a piece is not copied. Time: linear in the bytes (each at most KUBE_DEPTH_MAX times, and only if it is garbage made

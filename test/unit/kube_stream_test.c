@@ -191,7 +191,15 @@ static const struct {
 	{ "cut twice", "{\"a\":\n{\"b\":[\n" A "\n" B, "G|G|V" A "|V" B "|whole", 0 },
 	{ "cut thrice, then garbage", "{\"a\":\n{\"b\":[\n{\"c\":\nx\n" B, "G|G|G|G|V" B "|whole",
 		0 },
-	{ "cut, then the end", "{\"a\":[\n" A "\n", "open", 0 },
+	{ "cut, then the end", "{\"a\":[\n" A "\n", "G|V" A "|whole", 0 },
+	{ "cut, then not an event", "{\"a\":[\n{\"b\":1}\n", "open", 0 },
+	{ "cut, then an event that is cut", "{\"a\":[\n{\"type\":\"x", "G|open", 0 },
+	{ "cut, then nearly an event", "{\"a\":[\n{\"type\":1}]}",
+		"V{\"a\":[\n{\"type\":1}]}|whole", 0 },
+	{ "an event inside, not on a line", "{\"a\":[\n {\"type\":\"x\"},{\"type\":\"x\"}]}",
+		"V{\"a\":[\n {\"type\":\"x\"},{\"type\":\"x\"}]}|whole", 0 },
+	{ "inside over lines, as it may be written", "{\"a\":[\n{\n\"type\":\"x\"\n}\n]}",
+		"V{\"a\":[\n{\n\"type\":\"x\"\n}\n]}|whole", 0 },
 	{ "cut, lines, then the end", "{\"a\":[\n" A "\n{\"b\":\n", "G|V" A "|open", 0 },
 	// large
 	{ "just small enough",
@@ -338,28 +346,38 @@ struct twin {
 	size_t len;
 	size_t at;
 	size_t stop; // no byte from here on belongs to the value: it would be too large
+	size_t cut;  // behind the start of an event on a line of its own, inside; 0 = none
 	enum { TWIN_FINE, TWIN_MORE, TWIN_BAD, TWIN_DEEP, TWIN_LARGE } verdict;
 };
 
 static bool twin_end(struct twin *t)
 {
+	if (t->cut && t->at >= t->cut) {
+		t->verdict = TWIN_BAD;
+		return true;
+	}
 	if (t->at < t->len && t->at < t->stop)
 		return false;
 	t->verdict = t->at >= t->len ? TWIN_MORE : TWIN_LARGE;
 	return true;
 }
 
-static bool twin_blanks(struct twin *t)
-{
-	while (!twin_end(t) && strchr(" \t\r\n", t->text[t->at]) && t->text[t->at])
-		t->at++;
-	return !twin_end(t);
-}
-
 static bool twin_bad(struct twin *t)
 {
 	t->verdict = TWIN_BAD;
 	return false;
+}
+
+static bool twin_blanks(struct twin *t)
+{
+	static const char mark[] = "\n{\"type\":\"";
+	while (!twin_end(t) && strchr(" \t\r\n", t->text[t->at]) && t->text[t->at]) {
+		size_t end = t->at + strlen(mark);
+		if (end <= t->len && end <= t->stop && !memcmp(t->text + t->at, mark, strlen(mark)))
+			t->cut = end;
+		t->at++;
+	}
+	return !twin_end(t);
 }
 
 static bool twin_string(struct twin *t)
@@ -477,7 +495,7 @@ static char *twin_run(const char *text, size_t len, size_t frame_max)
 			at++;
 			continue;
 		}
-		struct twin t = { text, len, at, at + frame_max, TWIN_FINE };
+		struct twin t = { text, len, at, at + frame_max, 0, TWIN_FINE };
 		bool is_start = text[at] == '{' || text[at] == '[';
 		if (is_start && twin_value(&t, 0)) {
 			story_add(&story,
