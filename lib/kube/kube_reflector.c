@@ -365,7 +365,7 @@ static bool is_json(const char *content_type)
 void kube_reflector_head(struct kube_reflector *r, uint64_t now_ns, int http_status,
 	int64_t retry_after_s, const char *content_type)
 {
-	if (!r->is_busy || r->is_over)
+	if (!r->is_busy || r->is_over || r->http_status)
 		return;
 	r->http_status = http_status;
 	r->retry_after_s = retry_after_s;

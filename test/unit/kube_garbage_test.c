@@ -163,6 +163,37 @@ static void x_start(struct world *w, FILE *out)
 
 #define KINDS 20
 
+// 1,000 or 100,000 levels.
+static void nested_print(struct world *w, FILE *out, uint32_t kind)
+{
+	uint32_t n = below(w, 8) ? 1000 : 100000;
+	if (kind != 11) { // with a name
+		x_start(w, out);
+		fputs(",\"a\":", out);
+	}
+	repeat(out, kind == 10 || below(w, 2) ? "[" : "{\"a\":", n);
+	if (kind != 10)
+		return;
+	repeat(out, "]", n);
+	fputs("}}", out);
+}
+
+// Over 2 MiB, or much tree of little text.
+static void large_print(struct world *w, FILE *out, uint32_t kind)
+{
+	const uint32_t sizes[40] = { 65000, 690000 }; // just allowed, and within 2 MiB
+	uint32_t n = sizes[below(w, 40)];
+	x_start(w, out);
+	fputs(",\"a\":[", out);
+	if (kind == 12)
+		repeat(out, "\"0123456789abcdef\",", n / 3);
+	else if (kind == 13)
+		repeat(out, "{},", n);
+	else
+		repeat(out, below(w, 2) ? "1," : "\"\",", 4 * n);
+	fputs("{}],\"a\":1}}", out);
+}
+
 static void line_print(struct world *w, FILE *out, uint32_t kind)
 {
 	static const char *const members[] = { ",\"a\":1e999999}}", ",\"a\":-1e999999}}",
@@ -176,65 +207,25 @@ static void line_print(struct world *w, FILE *out, uint32_t kind)
 		"[]", "\"a\"", "null", "-",
 		"{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"\",\"resourceVersion\":"
 		"\"1\"}}}" };
-	if (kind < ARRAY_SIZE(members)) {
+	bool is_named = kind < ARRAY_SIZE(members) || kind == 15 || kind == 16 || kind == 19;
+	if (is_named)
 		x_start(w, out);
+	if (kind < ARRAY_SIZE(members))
 		fputs(members[kind], out);
-		return;
-	}
-	const uint32_t sizes[40] = { 65000, 690000 }; // just allowed, and within 2 MiB
-	switch (kind) {
-	case 9: // nested, with a name
-		x_start(w, out);
-		fputs(",\"a\":", out);
-		repeat(out, below(w, 2) ? "[" : "{\"a\":", 100000);
-		break;
-	case 10: // and closed again
-		x_start(w, out);
-		fputs(",\"a\":", out);
-		repeat(out, "[", 100000);
-		repeat(out, "]", 100000);
-		fputs("}}", out);
-		break;
-	case 11:
-		repeat(out, below(w, 2) ? "[" : "{\"a\":", 100000);
-		break;
-	case 12: // over 2 MiB
-		x_start(w, out);
-		fputs(",\"a\":\"", out);
-		repeat(out, "0123456789abcdef", below(w, 40) ? 100 : 200000);
-		fputs("\",\"a\":1}}", out);
-		break;
-	case 13: // much tree of little text
-		x_start(w, out);
-		fputs(",\"a\":[", out);
-		repeat(out, "{},", sizes[below(w, 40)]);
-		fputs("{}],\"a\":1}}", out);
-		break;
-	case 14:
-		x_start(w, out);
-		fputs(",\"a\":[", out);
-		repeat(out, below(w, 2) ? "1," : "\"\",", 4 * sizes[below(w, 40)]);
-		fputs("1],\"a\":1}}", out);
-		break;
-	case 15: // raw NUL
-		x_start(w, out);
+	else if (kind <= 11)
+		nested_print(w, out, kind);
+	else if (kind <= 14)
+		large_print(w, out, kind);
+	else if (kind == 15) // raw NUL
 		fprintf(out, ",\"a%cb\":1}}", 0);
-		break;
-	case 16: // raw control characters
-		x_start(w, out);
+	else if (kind == 16) // raw control characters
 		fputs(",\"a\":\"\x01\x02\x1f\"}}", out);
-		break;
-	case 17:
+	else if (kind == 17)
 		fputs(wrong[below(w, ARRAY_SIZE(wrong))], out);
-		break;
-	case 18: // anything
-		for (uint32_t n = below(w, 300); n > 0; n--)
-			fputc((int)(1 + below(w, 255)), out);
-		break;
-	default: // cut off
-		x_start(w, out);
+	else if (kind == 19) // to be cut off
 		fputs(",\"spec\":{\"b\":[1,{\"c\":\"d\"}]}}}", out);
-	}
+	for (uint32_t n = kind == 18 ? below(w, 300) : 0; n > 0; n--) // anything
+		fputc((int)(1 + below(w, 255)), out);
 }
 
 static void broken_line(struct world *w, uint32_t kind)

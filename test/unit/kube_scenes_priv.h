@@ -556,6 +556,8 @@ static const struct scene scenes[] = {
 		"head 200\n body BE:9\n end clean\n is synced 0\n sink \n > stream\n head 200\n "
 		"body E:500:x\n body BE:9\n is synced 0\n abandon\n body BE:9\n end clean\n"
 		"is synced 0\n wait 800 1600\n > stream\n" },
+	{ "a second head is not looked at", "> stream\n head 200\n head 500\n head 200\n sink "
+					    "begin\n body BE:9\n is synced 1\n is lists 1\n" },
 	{ "the end of a request whose outcome is settled",
 		"> stream\n head 200\n body E:500:x\n end clean\n wait 800 1600\n > stream\n" },
 	{ "an empty piece is no sign of life",
