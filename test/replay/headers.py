@@ -31,6 +31,8 @@ def headers_end(frame, n_quoted=20):
     if n_quoted and len(frame) > at + 8 and frame[at] in errors:
         protocol, at, _ = l4_of(frame, at + 8)
         return min(at + (n_quoted if protocol == 6 else 8), len(frame))
+    if protocol == 132 and len(frame) >= at + 20 and frame[at + 12] == 1:
+        return at + 20  # the initiate tag of an INIT
     return at + {6: 20, 17: 8, 1: 8, 58: 8, 132: 16}.get(protocol, 0)
 
 
@@ -40,3 +42,38 @@ def inner_of(frame):
     length = int.from_bytes(frame[16:18], "big") if frame[14] >> 4 == 4 else \
         int.from_bytes(frame[18:20], "big") + 40
     return frame[14:14 + length]
+
+
+# ---------------------------------------------------------------- checksums, from nothing
+
+def internet_sum(data):
+    data = data + b"\0" * (len(data) & 1)
+    total = sum(int.from_bytes(data[k:k + 2], "big") for k in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return total
+
+
+def with_checksum(src, dst, protocol, l4):
+    """TCP or UDP with its checksum, between packed addresses of one family."""
+    at = {6: 16, 17: 6}[protocol]
+    l4 = l4[:at] + b"\0\0" + l4[at + 2:]
+    pseudo = src + dst + len(l4).to_bytes(4, "big") + protocol.to_bytes(4, "big")
+    value = ~internet_sum(pseudo + l4) & 0xffff
+    if protocol == 17 and value == 0:
+        value = 0xffff
+    return l4[:at] + value.to_bytes(2, "big") + l4[at + 2:]
+
+
+def crc32c(data):
+    """RFC 9260 appendix A, bit by bit."""
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return (crc ^ 0xffffffff).to_bytes(4, "little")
+
+
+def with_crc(l4):
+    return l4[:8] + crc32c(l4[:8] + b"\0" * 4 + l4[12:]) + l4[12:]

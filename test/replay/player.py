@@ -19,13 +19,13 @@ BACKENDS6 = ["2001:db8:9::2", "2001:db8:9::3", "2001:db8:9::4"]
 START = 1000000.0
 
 
-def services(backends4=None, backends6=None, annotations=None, own_ports=False, **spec):
+def services(backends4=None, backends6=None, annotations=None, own_ports=False, more=(), **spec):
     """The service every case uses: TCP 80 -> 8080, UDP 53 -> 5353, both families. own_ports: backends serve the listeners' ports, as
-    modes need that leave packets as they are."""
-    http, dns = (80, 53) if own_ports else (8080, 5353)
+    modes need that leave packets as they are. more: further (name, protocol, port, backend's port)."""
+    listeners = [("http", "TCP", 80, 8080), ("dns", "UDP", 53, 5353), *more]
     backends4 = BACKENDS4 if backends4 is None else backends4
     backends6 = BACKENDS6 if backends6 is None else backends6
-    ports = [{"name": "http", "protocol": "TCP", "port": 80}, {"name": "dns", "protocol": "UDP", "port": 53}]
+    ports = [{"name": n, "protocol": p, "port": front} for n, p, front, _ in listeners]
     items = [{"apiVersion": "v1", "kind": "Service",
               "metadata": {"name": "web", "namespace": "default", "annotations": annotations or {}},
               "spec": {"type": "LoadBalancer", "ports": ports, **spec},
@@ -36,8 +36,8 @@ def services(backends4=None, backends6=None, annotations=None, own_ports=False, 
                                    "labels": {"kubernetes.io/service-name": "web"}},
                       "addressType": family,
                       "endpoints": [{"addresses": [a], "conditions": {"ready": True}} for a in addresses],
-                      "ports": [{"name": "http", "protocol": "TCP", "port": http},
-                                {"name": "dns", "protocol": "UDP", "port": dns}]})
+                      "ports": [{"name": n, "protocol": p, "port": front if own_ports else behind}
+                                for n, p, front, behind in listeners]})
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 

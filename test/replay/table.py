@@ -21,7 +21,6 @@ from player import BACKENDS4, BACKENDS6, GATEWAY, LB, SNAT4, SNAT6, START, VIP4,
 
 ANNOTATION = "sluice-lb.github.io/"
 STEP_S = 0.002  # between frames: no rate limit is met
-HTTP, DNS = (80, 8080), (53, 5353)
 NEIGHBOURS = {b: f"02:00:00:00:09:{k:02x}" for k, b in enumerate(BACKENDS4 + BACKENDS6)}
 NAT, TUNNELS = ["fullnat", "dnat"], ["ipip", "gue"]
 MODES = NAT + TUNNELS + ["l2dsr"]
@@ -37,12 +36,15 @@ class Scene:
     config: Optional[str] = None
     args: tuple = ()
     mtu: int = 1500
+    vlan: int = 0            # of the port: every frame that comes and leaves has this tag
+    crosses: bool = False    # the backends are of the other family
     neighbours: dict = field(default_factory=dict)  # address to MAC; everything else is behind the gateway
     cases: list = field(default_factory=list)
 
 
-def mtu_config(mtu):
-    return f'ports = ( {{ name = "p0"; device = "net_null0"; mtu = {mtu}; }} );\n' \
+def config_of(mtu, vlan):
+    tag = f" vlan = {vlan};" if vlan else ""
+    return f'ports = ( {{ name = "p0"; device = "net_null0"; mtu = {mtu};{tag} }} );\n' \
         f'snat = {{ addresses = [ "{SNAT4}", "{SNAT6}" ]; ports = "1024-65535"; }};\n'
 
 
@@ -53,12 +55,12 @@ def neighbour_args(neighbours):
 SCENES = {}
 
 
-def scene(name, mode, mtu=1500, annotations=None, **document):
+def scene(name, mode, mtu=1500, vlan=0, crosses=False, annotations=None, **document):
     on_link = NEIGHBOURS if mode == "l2dsr" else {}
     notes = {ANNOTATION + "mode": mode, **{ANNOTATION + k: v for k, v in (annotations or {}).items()}}
     made = services(annotations=notes, own_ports=mode not in NAT, **document)
-    SCENES[name] = Scene(name, mode, made, mtu=mtu, neighbours=on_link,
-                         config=mtu_config(mtu) if mtu != 1500 else None, args=neighbour_args(on_link))
+    SCENES[name] = Scene(name, mode, made, mtu=mtu, vlan=vlan, crosses=crosses, neighbours=on_link,
+                         config=config_of(mtu, vlan), args=neighbour_args(on_link))
 
 
 # ---------------------------------------------------------------- one case
@@ -92,11 +94,12 @@ class State:
     """One client, and what it knows of its flow."""
     def __init__(self, the_scene, family, number):
         self.scene, self.family = the_scene, family
+        self.back_family = (10 - family) if the_scene.crosses else family
         host = number + 1
         self.client = f"198.18.{host >> 8}.{host & 255}" if family == 4 else f"2001:db8:c::{host:x}"
         self.sport = 40000 + number
-        self.vip, self.snat = (VIP4, SNAT4) if family == 4 else (VIP6, SNAT6)
-        self.backends = BACKENDS4 if family == 4 else BACKENDS6
+        self.vip = VIP4 if family == 4 else VIP6
+        self.snat, self.backends = (SNAT4, BACKENDS4) if self.back_family == 4 else (SNAT6, BACKENDS6)
         self.layer = IP if family == 4 else IPv6
         self.backend = self.backend_port = self.port = None
         self.came, self.left = [], []  # frames of the steps so far, and what left because of each
@@ -112,10 +115,11 @@ class State:
     def ether(self, src=GATEWAY, dst=LB):
         return Ether(src=src, dst=dst)
 
-    def ip(self, src, dst, ttl=64, tos=0, **kw):
-        if self.family == 4:
-            return IP(src=src, dst=dst, ttl=ttl, tos=tos, **kw)
-        return IPv6(src=src, dst=dst, hlim=ttl, tc=tos, **kw)
+    @staticmethod
+    def ip(src, dst, ttl=64, tos=0, **kw):
+        if ":" in src:
+            return IPv6(src=src, dst=dst, hlim=ttl, tc=tos, **kw)
+        return IP(src=src, dst=dst, ttl=ttl, tos=tos, **kw)
 
     def up(self, l4, **kw):
         """From the client to the VIP."""
@@ -161,6 +165,14 @@ def case(name, *steps, scenes=MODES, families=(4, 6)):
             the_scene.cases.append(Case(full, the_scene, state, list(steps)))
 
 
+def borrow(name, of, prefixes, but=(), families=(4, 6)):
+    """The same stories in another scene of the same mode."""
+    for c in SCENES[of].cases:
+        short = c.name[len(of) + 1:-3]
+        if c.state.family in families and short.startswith(prefixes) and not short.startswith(but):
+            case(short, *c.steps, scenes=[name], families=(c.state.family,))
+
+
 def drop(frame, reason):
     return Step(frame, Want("drop", reason))
 
@@ -183,6 +195,17 @@ class Result:
 
 def as_bytes(frame):
     return bytes(frame) if isinstance(frame, Packet) else frame
+
+
+def tagged(frame, vlan):
+    return frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:] if vlan else frame
+
+
+def untagged(frame, vlan):
+    if not vlan or frame is None:
+        return frame
+    assert frame[12:16] == b"\x81\x00" + vlan.to_bytes(2, "big"), "left without its tag"
+    return frame[:12] + frame[16:]
 
 
 @dataclass
@@ -211,16 +234,26 @@ def outputs(entries, packets, sent):
     return outs
 
 
+def layout_tagged(layout, vlan):
+    """Segments are told without the tag, which lies in the first one."""
+    words = layout.split()
+    for k, word in enumerate(words):
+        if vlan and word.startswith("segments="):
+            first, *rest = word[9:].split(",")
+            words[k] = "segments=" + ",".join([str(int(first) + (4 if int(first) > 12 else 0)), *rest])
+    return " ".join(words)
+
+
 def play_entries(the_scene, entries):
     """Copies come at the moment of the step that they belong to."""
     times, now = [], START
     for entry in entries:
         times.append(now)
         now += STEP_S if entry.case else 0
-    played = play([e.frame for e in entries], files=[the_scene.document], config=the_scene.config,
-                  args=the_scene.args, times=times, layout=[e.layout for e in entries])
+    played = play([tagged(e.frame, the_scene.vlan) for e in entries], files=[the_scene.document], config=the_scene.config,
+                  args=the_scene.args, times=times, layout=[layout_tagged(e.layout, the_scene.vlan) for e in entries])
     outs = outputs(entries, played.packets, played.frames)
-    return played, [Result(p, out) for p, out in zip(played.packets, outs)]
+    return played, [Result(p, untagged(out, the_scene.vlan)) for p, out in zip(played.packets, outs)]
 
 
 class Batch:

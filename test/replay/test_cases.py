@@ -617,6 +617,31 @@ def test_random_frames_are_accounted():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_source_ports_run_out(family):
+    """64 ports and one backend: flows that both sides confirmed keep them, one more is refused by name and harms nobody."""
+    layer = IP if family == 4 else IPv6
+    config = 'ports = ( { name = "p0"; device = "net_null0"; } );\n' \
+        f'snat = {{ addresses = [ "{SNAT4}", "{SNAT6}" ]; ports = "1024-1087"; }};\n'
+    files = [services(backends4=BACKENDS4[:1], backends6=BACKENDS6[:1])]
+
+    def ask(k):
+        return ether() / ip(family) / UDP(sport=20000 + k, dport=53) / Raw(b"question")
+    first = [ask(k) for k in range(64)]
+    _, out, _ = only(first, files=files, config=config)
+    ports = [Ether(f)[UDP].sport for f in out]
+    assert sorted(ports) == list(range(1024, 1088))
+    answers = [ether() / ip(family, src=backends(family)[0], dst=snat(family)) / UDP(sport=5353, dport=p) / Raw(b"answer")
+               for p in ports]
+    syn_too = ether() / ip(family) / TCP(sport=20000, dport=80, flags="S")
+    packets, out, played = only(first + answers + [ask(64), ask(65), syn_too] + first, files=files, config=config)
+    assert [p["reason"] for p in packets if p["verdict"] == "drop"] == ["snat_ports_exhausted"] * 2
+    assert packets[130]["verdict"] == "forward", "another protocol has ports of its own"
+    assert [Ether(f)[UDP].sport for f in out[-64:]] == ports
+    assert Ether(out[-1])[layer].src == snat(family)
+    assert played.counters["dropped"] == {"snat_ports_exhausted": 2}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_tagged_port(family):
     config = 'ports = ( { name = "p0"; device = "net_null0"; vlan = 100; } );\n' \
              'snat = { addresses = [ "192.0.2.1", "2001:db8::1" ]; };\n'

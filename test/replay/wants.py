@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What has to leave, byte for byte, computed with scapy: checksums from nothing, headers field by field. Taken from what came out are only the choices
 that are sluice's: a backend, a source port, an identification without DF, a tunnel's source port; each is checked for its range."""
+from ipaddress import ip_address
+
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6)
 from scapy.layers.l2 import Ether
@@ -9,9 +11,9 @@ from scapy.packet import Raw
 from scapy.layers.dns import DNS as _DNS
 from scapy.packet import split_layers
 
-from headers import inner_of
+from headers import inner_of, l4_of, with_checksum, with_crc
 from player import GATEWAY, LB
-from table import DNS, HTTP, Step, Want
+from table import Step, Want
 
 
 # Payloads of ours are no DNS, and scapy would write what it took for it in its own way.
@@ -39,21 +41,19 @@ def out_mac(state, destination):
     return state.scene.neighbours.get(destination, GATEWAY)
 
 
-def translated(state, packet, src, dst, ports):
+def translated(state, frame, src, dst, ports):
     """A NAT mode's packet: addresses, ports, TTL less one, MACs."""
-    packet = afresh(as_packet(packet))
-    ip = packet[state.layer]
-    packet[Ether].src, packet[Ether].dst = LB, out_mac(state, dst)
+    frame = bytes(frame)
+    protocol, at, _ = l4_of(frame)
+    head = afresh(Ether(frame[:at]))
+    ip = head[state.layer]
+    head[Ether].src, head[Ether].dst = LB, out_mac(state, dst)
     ip.src, ip.dst = src, dst
     if state.family == 4:
         ip.ttl -= 1
     else:
         ip.hlim -= 1
-    for l4 in (TCP, UDP):
-        if ports and l4 in packet:
-            packet[l4].sport, packet[l4].dport = ports
-            break
-    return bytes(packet)
+    return bytes(head) + changed_l4(frame[at:14 + len(inner_of(frame))], protocol, ports, src, dst)
 
 
 def tunnelled(state, frame, got):
@@ -79,26 +79,77 @@ def tunnelled(state, frame, got):
     return bytes(head / outer / udp / Raw(gue + inner))
 
 
+def packed(address):
+    return ip_address(address).packed
+
+
+def changed_l4(l4, protocol, ports, src, dst):
+    """With new ports and the checksum of new addresses. A UDP checksum of 0 stays in IPv4."""
+    l4 = b"".join(p.to_bytes(2, "big") for p in ports) + l4[4:]
+    if protocol == 132:
+        return with_crc(l4)
+    if protocol == 17 and l4[6:8] == b"\0\0" and "." in src and "." in dst:
+        return l4
+    return with_checksum(packed(src), packed(dst), protocol, l4)
+
+
+def clamped(l4, protocol, mss):
+    """The MSS option, where scapy puts it first."""
+    if protocol == 6 and l4[13] & 2 and l4[20:22] == b"\x02\x04" and int.from_bytes(l4[22:24], "big") > mss:
+        return l4[:22] + mss.to_bytes(2, "big") + l4[24:]
+    return l4
+
+
+def crossed(state, frame, src, dst, ports):
+    """The other family's packet, RFC 7915 4.1 and 5.1: TOS is traffic class, no flow label, DF, no identification, no extension headers."""
+    frame = bytes(frame)
+    protocol, at, _ = l4_of(frame)
+    inner = inner_of(frame)
+    tos, ttl = (inner[1], inner[8]) if "." not in src else ((inner[0] << 4 | inner[1] >> 4) & 0xff, inner[7])
+    head = Ether(src=LB, dst=out_mac(state, dst))
+    if "." in src:
+        head = head / IP(src=src, dst=dst, ttl=ttl - 1, tos=tos, id=0, flags="DF", proto=protocol)
+    else:
+        head = head / IPv6(src=src, dst=dst, hlim=ttl - 1, tc=tos, fl=0, nh=protocol)
+    l4 = clamped(frame[at:14 + len(inner)], protocol, min(state.scene.mtu - 60, state.scene.mtu - 40))
+    l4 = b"".join(p.to_bytes(2, "big") for p in ports) + l4[4:]
+    return bytes(head / Raw(with_checksum(packed(src), packed(dst), protocol, l4)))
+
+
 # ---------------------------------------------------------------- what becomes of a frame
 
-def ports_of(packet):
-    return HTTP if TCP in as_packet(packet) else DNS
+def l4_ports(frame):
+    """Protocol, source and destination port."""
+    frame = bytes(frame)
+    protocol, at, _ = l4_of(frame)
+    return protocol, int.from_bytes(frame[at:at + 2], "big"), int.from_bytes(frame[at + 2:at + 4], "big")
 
 
-def to_backend(state, frame, got):
+BEHIND = {(6, 80): 8080, (17, 53): 5353, (132, 3868): 13868}
+FRONT = {(p, behind): front for (p, front), behind in BEHIND.items()}
+
+
+def to_backend(state, frame, got, port=None):
+    """port: the source port towards the backend, where it is another flow's than the story's first."""
     mode = state.scene.mode
     if mode in ("ipip", "gue"):
         return tunnelled(state, frame, got)
     if mode == "l2dsr":
         return bytes.fromhex((out_mac(state, state.backend) + LB).replace(":", "")) + bytes(frame)[12:]
-    src = state.snat if mode == "fullnat" else state.client
-    sport = state.port if mode == "fullnat" else state.sport
-    assert 1024 <= sport <= 65535
-    return translated(state, frame, src, state.backend, (sport, ports_of(frame)[1]))
+    protocol, sport, dport = l4_ports(frame)
+    ports = (sport if mode == "dnat" else port or state.port, BEHIND[protocol, dport])
+    assert mode == "dnat" or 1024 <= ports[0] <= 65535
+    if state.scene.crosses:
+        return crossed(state, frame, state.snat, state.backend, ports)
+    return translated(state, frame, state.snat if mode == "fullnat" else state.client, state.backend, ports)
 
 
 def to_client(state, frame, got):
-    return translated(state, frame, state.vip, state.client, (ports_of(frame)[0], state.sport))
+    protocol, sport, _ = l4_ports(frame)
+    ports = (FRONT[protocol, sport], state.sport)
+    if state.scene.crosses:
+        return crossed(state, frame, state.vip, state.client, ports)
+    return translated(state, frame, state.vip, state.client, ports)
 
 
 def padded(want):
@@ -110,6 +161,12 @@ def padded(want):
 def forward(frame, **kw):
     """The client's frame goes to its backend."""
     return Step(frame, Want("forward", out=to_backend, learns=True, **kw))
+
+
+def fresh(frame):
+    """The first packet of one more flow of the client, to the same backend: with a source port of its own."""
+    return Step(frame, Want("forward", learns=True, out=lambda state, frame, got: to_backend(
+        state, frame, got, port=l4_ports(got)[1])))
 
 
 def back(frame, **kw):
