@@ -121,6 +121,16 @@ void kube_cluster_remove(struct kube_cluster *c, enum kube_cluster_resource reso
 		resources[resource].remove(c, object);
 }
 
+void kube_cluster_keep(struct kube_cluster *c, enum kube_cluster_resource resource,
+	const char *namespace, const char *name)
+{
+	struct kube_object *object =
+		kube_map_find(map_of(c, resource), namespace ? namespace : "", name);
+	c->n_bad_objects++;
+	if (object)
+		object->epoch = c->epochs[resource];
+}
+
 // Removing an object frees no other of its map, so the next one may be held over it.
 void kube_cluster_end(struct kube_cluster *c, enum kube_cluster_resource resource)
 {

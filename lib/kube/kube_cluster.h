@@ -67,6 +67,9 @@ int kube_cluster_put(
 // namespace: "" or NULL for nodes, namespaces, pools.
 void kube_cluster_remove(struct kube_cluster *c, enum kube_cluster_resource resource,
 	const char *namespace, const char *name);
+// The object is there, in a form that could not be taken (sink->bad): a list that has it so takes nothing away.
+void kube_cluster_keep(struct kube_cluster *c, enum kube_cluster_resource resource,
+	const char *namespace, const char *name);
 void kube_cluster_end(struct kube_cluster *c, enum kube_cluster_resource resource);
 // Every resource that is watched has seen an end.
 bool kube_cluster_is_synced(const struct kube_cluster *c);

@@ -40,6 +40,14 @@ static bool starts(const char *text, const char *word)
 	return strncmp(text, word, strlen(word)) == 0;
 }
 
+// "slice web-1", of the namespace default
+static void keep(struct rig *rig, const char *words)
+{
+	char kind[16], name[64];
+	assert_int_equal(sscanf(words, "%15s %63s", kind, name), 2);
+	kube_cluster_keep(rig->cluster, rig_kinds[rig_kind(kind)].resource, "default", name);
+}
+
 static void play_input(struct rig *rig, const char *step)
 {
 	struct prefix prefix;
@@ -49,6 +57,8 @@ static void play_input(struct rig *rig, const char *step)
 		rig_remove(rig, step + 1);
 	else if (starts(step, "begin "))
 		kube_cluster_begin(rig->cluster, rig_kinds[rig_kind(step + 6)].resource);
+	else if (starts(step, "keep "))
+		keep(rig, step + 5);
 	else if (starts(step, "end "))
 		kube_cluster_end(rig->cluster, rig_kinds[rig_kind(step + 4)].resource);
 	else if (starts(step, "allow "))

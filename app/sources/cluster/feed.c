@@ -73,6 +73,7 @@ static void on_bad(void *arg, const char *namespace, const char *name, const cha
 	snprintf(object, sizeof(object), "%s %.63s%s%.63s", feed->source.name, namespace,
 		namespace[0] ? "/" : "", name);
 	cluster_say(&feed->cluster->voice, LOG_LEVEL_WARN, "object-refused", object, "%s", reason);
+	kube_cluster_keep(feed->cluster->model, feed->resource, namespace, name);
 }
 
 // ---------------------------------------------------------------- requests
