@@ -383,6 +383,7 @@ void get_events(struct admin_request *r);
 void get_config(struct admin_request *r);
 void post_reload(struct admin_request *r);
 void get_digest(struct admin_request *r);
+void get_kubernetes(struct admin_request *r);
 void get_system(struct admin_request *r);
 void post_explain(struct admin_request *r);
 void get_livez(struct admin_request *r);

@@ -490,6 +490,108 @@ static void daemon_figures(struct page *p)
 	memory_and_files(p);
 }
 
+// ---------------------------------------------------------------- the cluster
+static void resource_figures(struct page *p, const struct control_cluster *k)
+{
+	static const struct {
+		const char *name, *help;
+		size_t offset;
+	} families[] = {
+		{ "sluice_kubernetes_relists", "Complete lists begun.",
+			offsetof(struct control_cluster_resource, n_lists) },
+		{ "sluice_kubernetes_watches", "Watches begun.",
+			offsetof(struct control_cluster_resource, n_watches) },
+		{ "sluice_kubernetes_events", "Watch events taken.",
+			offsetof(struct control_cluster_resource, n_events) },
+		{ "sluice_kubernetes_expired", "Versions that the API no longer had (410).",
+			offsetof(struct control_cluster_resource, n_expired) },
+		{ "sluice_kubernetes_connection_errors", "Connections that failed or broke.",
+			offsetof(struct control_cluster_resource, n_errors) },
+		{ "sluice_kubernetes_refused_objects", "Objects that make no sense.",
+			offsetof(struct control_cluster_resource, n_refused) },
+	};
+	char labels[64];
+	for (size_t f = 0; f < ARRAY_SIZE(families); f++) {
+		family(p, families[f].name, "counter", families[f].help);
+		for (uint32_t i = 0; i < k->n_resources; i++) {
+			const char *at = (const char *)&k->resources[i] + families[f].offset;
+			snprintf(labels, sizeof(labels), "resource=\"%s\"", k->resources[i].name);
+			sample_count(p, labels, *(const uint64_t *)at);
+		}
+	}
+}
+
+static void resource_states(struct page *p, const struct control_cluster *k)
+{
+	char labels[64];
+	family(p, "sluice_kubernetes_resource_synced", "gauge", "1: listed whole, once.");
+	for (uint32_t i = 0; i < k->n_resources; i++) {
+		snprintf(labels, sizeof(labels), "resource=\"%s\"", k->resources[i].name);
+		sample_count(p, labels, k->resources[i].is_synced);
+	}
+	family(p, "sluice_kubernetes_resource_watching", "gauge", "1: news of it come now.");
+	for (uint32_t i = 0; i < k->n_resources; i++) {
+		snprintf(labels, sizeof(labels), "resource=\"%s\"", k->resources[i].name);
+		sample_count(p, labels, k->resources[i].is_watching);
+	}
+	family(p, "sluice_kubernetes_last_event_timestamp_seconds", "gauge",
+		"When the API last said something of it, since the epoch.");
+	for (uint32_t i = 0; i < k->n_resources; i++) {
+		snprintf(labels, sizeof(labels), "resource=\"%s\"", k->resources[i].name);
+		sample(p, labels, (double)k->resources[i].last_byte_ms / 1000);
+	}
+}
+
+// From the change of an endpoint to its publication.
+static void latency_figures(struct page *p, const struct control_cluster *k)
+{
+	static const char name[] = "sluice_programming_duration_seconds";
+	uint64_t n = 0;
+	fprintf(p->out,
+		"# HELP %s From the change of an endpoint, as its slice says, to workers.\n"
+		"# TYPE %s histogram\n",
+		name, name);
+	for (int i = 0; i < CONTROL_CLUSTER_BUCKETS; i++) {
+		n += k->latency[i];
+		fprintf(p->out, "%s_bucket{le=\"%g\"} %llu\n", name, control_cluster_bounds_s[i],
+			(unsigned long long)n);
+	}
+	n += k->latency[CONTROL_CLUSTER_BUCKETS];
+	fprintf(p->out, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.17g\n%s_count %llu\n", name,
+		(unsigned long long)n, name, k->latency_sum_s, name, (unsigned long long)n);
+}
+
+static void cluster_figures(struct page *p)
+{
+	struct control_cluster k;
+	if (!control_cluster(p->admin->control, &k))
+		return;
+	one(p, "sluice_kubernetes_synced", "gauge", "1: what the API says is in force.",
+		k.is_synced);
+	one(p, "sluice_kubernetes_leading", "gauge", "1: this node gives addresses and writes.",
+		k.is_leading);
+	one(p, "sluice_kubernetes_services", "gauge", "Services that are served or refused here.",
+		k.n_services);
+	one(p, "sluice_kubernetes_refused_services", "gauge",
+		"Services whose newest form is refused.", k.n_refused);
+	one(p, "sluice_kubernetes_endpoints", "gauge", "Endpoints of all slices.", k.n_endpoints);
+	one(p, "sluice_kubernetes_missing_rules", "gauge", "Permissions that this node lacks.",
+		k.n_missing_rules);
+	one(p, "sluice_kubernetes_status_writes", "counter", "Writes of status.",
+		(double)k.n_written);
+	one(p, "sluice_kubernetes_status_write_errors", "counter", "Writes of status that failed.",
+		(double)k.n_write_errors);
+	one(p, "sluice_kubernetes_certificate_expiry_timestamp_seconds", "gauge",
+		"End of the client certificate, since the epoch; 0: there is none.",
+		(double)k.certificate_expires_ms / 1000);
+	one(p, "sluice_kubernetes_last_change_timestamp_seconds", "gauge",
+		"When a change was last put in force, since the epoch.",
+		(double)k.applied_ms / 1000);
+	resource_states(p, &k);
+	resource_figures(p, &k);
+	latency_figures(p, &k);
+}
+
 static void rest_figures(struct page *p)
 {
 	struct admin *admin = p->admin;
@@ -534,6 +636,7 @@ void get_metrics(struct admin_request *r)
 	backends(&p, &tally);
 	free(tally.rows);
 	free(tally.sums);
+	cluster_figures(&p);
 	rest_figures(&p);
 	if (p.open)
 		fprintf(p.out, "# EOF\n");

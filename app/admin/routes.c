@@ -54,6 +54,8 @@ const struct admin_route admin_routes[] = {
 		"Reload", "200 422 501", "Read configuration and services file again" },
 	{ "GET", V1 "/digest", get_digest, ADMIN_VIEWER, "getDigest", "", NULL, "Digest", "200",
 		"What nodes compare" },
+	{ "GET", V1 "/kubernetes", get_kubernetes, ADMIN_VIEWER, "getKubernetes", "", NULL,
+		"Kubernetes", "200 404", "The cluster as it is followed" },
 	{ "GET", V1 "/system", get_system, ADMIN_VIEWER, "getSystem", "", NULL, "System", "200",
 		"The daemon at a glance" },
 	{ "POST", V1 "/explain", post_explain, ADMIN_VIEWER, "explain", "", "Question",

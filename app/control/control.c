@@ -291,3 +291,22 @@ bool control_is_ready(const struct control *c, char *reason, size_t len)
 	snprintf(reason, len, "ready");
 	return true;
 }
+
+const double control_cluster_bounds_s[CONTROL_CLUSTER_BUCKETS] = { 0.005, 0.01, 0.025, 0.05, 0.1,
+	0.25, 0.5, 1, 2.5, 5, 10, 30 };
+
+void control_set_cluster_hook(
+	struct control *c, void (*fill)(void *arg, struct control_cluster *out), void *arg)
+{
+	c->cluster_hook = fill;
+	c->cluster_arg = arg;
+}
+
+bool control_cluster(const struct control *c, struct control_cluster *out)
+{
+	*out = (struct control_cluster){ 0 };
+	if (c->cluster_hook == NULL)
+		return false;
+	c->cluster_hook(c->cluster_arg, out);
+	return true;
+}

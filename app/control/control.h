@@ -118,6 +118,41 @@ uint64_t control_digest(const struct control *c);     // of the published snapsh
 bool control_is_ready(const struct control *c, char *reason,
 	size_t len); // every port up, first publication adopted, sources synced
 void control_set_synced(struct control *c, const char *source, bool synced); // a source tells
+// The cluster as it is followed, for REST and metrics: its source fills it in when it is asked for.
+#define CONTROL_CLUSTER_RESOURCES 8
+#define CONTROL_CLUSTER_BUCKETS   12
+struct control_cluster_resource {
+	char name[32];    // "endpointslices"
+	bool is_synced;   // listed whole, once
+	bool is_watching; // news of it come at this moment
+	char trouble[24]; // "none" "unreachable" "forbidden" ...
+	char trouble_text[256];
+	int64_t last_byte_ms; // wall clock; 0 = never
+	uint64_t n_lists, n_watches, n_events, n_expired, n_errors, n_refused;
+};
+struct control_cluster {
+	char server[256];
+	char node[64];
+	char leader[256]; // "" = nobody, or not known
+	bool is_synced;   // what the API says is in force
+	bool is_leading;
+	uint32_t n_missing_rules;                    // of RBAC
+	int64_t certificate_expires_ms;              // 0 = there is none
+	uint32_t n_services, n_refused, n_endpoints; // ours
+	uint64_t n_written, n_write_errors;          // status
+	uint64_t n_saved;                            // last good states on disk
+	int64_t applied_ms;                          // last change in force, wall clock; 0 = never
+	uint32_t n_resources;
+	struct control_cluster_resource resources[CONTROL_CLUSTER_RESOURCES];
+	// From the change of an endpoint, as its slice says, to its publication: counts up to each bound and above all.
+	uint64_t latency[CONTROL_CLUSTER_BUCKETS + 1];
+	double latency_sum_s;
+};
+extern const double control_cluster_bounds_s[CONTROL_CLUSTER_BUCKETS];
+void control_set_cluster_hook(
+	struct control *c, void (*fill)(void *arg, struct control_cluster *out), void *arg);
+// false: no cluster is followed.
+bool control_cluster(const struct control *c, struct control_cluster *out);
 int64_t control_started_ms(const struct control *c);
 // By name of an own address's VIP: backend identity of an id, for flows. false: unknown.
 bool control_backend_name(struct control *c, uint32_t backend_id, const char **out_service,

@@ -143,6 +143,8 @@ struct control {
 		bool synced;
 	} synced[CONTROL_SYNCED_MAX];
 	uint32_t n_synced;
+	void (*cluster_hook)(void *arg, struct control_cluster *out);
+	void *cluster_arg;
 
 	// probes.c
 	struct control_watched *watched;

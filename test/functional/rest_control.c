@@ -180,6 +180,28 @@ uint64_t control_digest(const struct control *c)
 	return 0x0123456789abcdefull + c->generation;
 }
 
+const double control_cluster_bounds_s[CONTROL_CLUSTER_BUCKETS] = { 0.005, 0.01, 0.025, 0.05, 0.1,
+	0.25, 0.5, 1, 2.5, 5, 10, 30 };
+
+bool control_cluster(const struct control *c, struct control_cluster *out)
+{
+	*out = (struct control_cluster){ .server = "https://192.0.2.1:6443",
+		.node = "edge-1",
+		.leader = "edge-2",
+		.is_synced = true,
+		.certificate_expires_ms = 1800000000000,
+		.n_services = 3,
+		.n_written = 7,
+		.n_resources = 2,
+		.latency = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 },
+		.latency_sum_s = 12.5 };
+	out->resources[0] = (struct control_cluster_resource){ "services", true, true, "none", "",
+		1700000000000, 1, 2, 3, 4, 5, 6 };
+	out->resources[1] = (struct control_cluster_resource){ "nodes", false, false, "forbidden",
+		"403 \"no\"", 0, 1, 0, 0, 0, 1, 0 };
+	return true;
+}
+
 bool control_is_ready(const struct control *c, char *reason, size_t len)
 {
 	snprintf(reason, len, "%s", "");

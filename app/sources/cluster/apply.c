@@ -62,6 +62,20 @@ static void tell_error(
 		error_first(err, line, sizeof(line)));
 }
 
+// How long it took from the change of a pod to here, where the slice says when that was. Clocks of two machines: what is
+// plainly wrong is not counted.
+static void measure(struct source_cluster *c, uint64_t trigger_ms)
+{
+	int64_t took_ms = clock_wall_ms() - (int64_t)trigger_ms;
+	uint32_t i = 0;
+	if (trigger_ms == 0 || took_ms < 0 || took_ms > 3600 * 1000)
+		return;
+	while (i < CONTROL_CLUSTER_BUCKETS && (double)took_ms / 1000 > control_cluster_bounds_s[i])
+		i++;
+	c->latency[i]++;
+	c->latency_sum_s += (double)took_ms / 1000;
+}
+
 void cluster_apply(struct source_cluster *c, const struct kube_change *change)
 {
 	struct error err = { 0 };
@@ -76,6 +90,8 @@ void cluster_apply(struct source_cluster *c, const struct kube_change *change)
 	is_changed |= change->kind == KUBE_REMOVE && rc == 0;
 	if (is_changed)
 		cluster_outage_changed(c);
+	if (is_changed && change->kind == KUBE_PUT)
+		measure(c, change->trigger_ms);
 	if (rc == -ENOENT || (rc == -EEXIST && change->kind == KUBE_REMOVE))
 		rc = 0; // not there, or of another owner: nothing of ours
 	if (rc != 0)

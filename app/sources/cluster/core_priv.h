@@ -126,6 +126,8 @@ struct source_cluster {
 	uint64_t n_applied;
 	uint64_t n_apply_errors;
 	uint64_t applied_wall_ms; // of the last change, 0 = never
+	uint64_t latency[CONTROL_CLUSTER_BUCKETS + 1];
+	double latency_sum_s;
 };
 
 uint64_t cluster_now_ns(void);
@@ -178,11 +180,13 @@ int cluster_outage_start(
 	struct source_cluster *c, const struct source_cluster_config *config, bool *out_loaded);
 void cluster_outage_changed(struct source_cluster *c); // something of ours in force changed
 void cluster_outage_end(struct source_cluster *c);     // writes what waits
+uint64_t cluster_outage_saved(const struct source_cluster *c);
 
 // ---------------------------------------------------------------- lease.c
 int cluster_leases_start(struct source_cluster *c, const struct source_cluster_config *config);
 void cluster_leases_end(struct source_cluster *c); // gives the lead back
 void cluster_leases_wake(struct source_cluster *c);
+const struct cluster_feed *cluster_leases_feed(const struct source_cluster *c);
 bool cluster_leases_lead(const struct source_cluster *c); // at this moment
 const char *cluster_leases_leader(const struct source_cluster *c);
 // Everything up to this version of Services is in force here.
@@ -220,7 +224,12 @@ void cluster_writer_queue(struct source_cluster *c, struct cluster_record *recor
 void cluster_writer_forget(struct source_cluster *c, struct cluster_record *record);
 bool cluster_record_is_recorded(const struct cluster_record *record); // has what the answer gives
 void cluster_writer_lead(struct source_cluster *c, bool is_leading);  // begins, ends
+void cluster_writer_count(
+	const struct source_cluster *c, uint64_t *out_written, uint64_t *out_refused);
 void cluster_writer_recount(struct source_cluster *c); // nodes came, went, or serve more
+
+// ---------------------------------------------------------------- tell.c
+void cluster_tell(void *arg, struct control_cluster *out);
 
 // ---------------------------------------------------------------- cluster.c
 void cluster_drain_soon(struct source_cluster *c);

@@ -326,6 +326,11 @@ bool cluster_leases_lead(const struct source_cluster *c)
 	return c->leases && kube_lease_is_held(c->leases->leader.lease, cluster_now_ns());
 }
 
+const struct cluster_feed *cluster_leases_feed(const struct source_cluster *c)
+{
+	return c->leases ? &c->leases->feed : NULL;
+}
+
 const char *cluster_leases_leader(const struct source_cluster *c)
 {
 	return c->leases ? kube_lease_status(c->leases->leader.lease)->holder : "";

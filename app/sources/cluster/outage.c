@@ -345,3 +345,8 @@ void cluster_outage_end(struct source_cluster *c)
 	free(o);
 	c->outage = NULL;
 }
+
+uint64_t cluster_outage_saved(const struct source_cluster *c)
+{
+	return c->outage ? c->outage->n_saved : 0;
+}

@@ -617,3 +617,10 @@ void cluster_writer_forget(struct source_cluster *c, struct cluster_record *reco
 	if (c->writer)
 		queue_remove(c->writer, record);
 }
+
+void cluster_writer_count(
+	const struct source_cluster *c, uint64_t *out_written, uint64_t *out_refused)
+{
+	*out_written = c->writer ? c->writer->n_written : 0;
+	*out_refused = c->writer ? c->writer->n_refused : 0;
+}
