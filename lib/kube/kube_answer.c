@@ -15,8 +15,6 @@
 
 #include <string.h>
 
-#define STREAM_AGAIN_NS \
-	(3600 * CLOCK_S) // a server that has no streaming lists may be a newer one by then
 #define OPTIONAL_AGAIN_NS (60 * CLOCK_S)
 
 static bool has_cause(const json_t *status, const char *reason)
@@ -120,7 +118,7 @@ static void stream_refused(
 		kube_settle_backoff(r, now_ns, kube_phase_first(r, now_ns));
 	} else if (answer->code == 403 || is_question_refused(answer->code)) {
 		if (answer->code != 403)
-			r->stream_after_ns = now_ns + STREAM_AGAIN_NS;
+			r->stream_after_ns = now_ns + KUBE_STREAM_AGAIN_NS;
 		kube_settle(r, KUBE_PHASE_LIST);
 	} else {
 		kube_settle_throttled(

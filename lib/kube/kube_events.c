@@ -38,6 +38,7 @@ static const char *object_refusal(const json_t *object)
 {
 	const json_t *metadata = json_object_get(object, "metadata");
 	const json_t *namespace = json_object_get(metadata, "namespace");
+	const json_t *version = json_object_get(metadata, "resourceVersion");
 	const char *name = member(metadata, "name");
 	if (!json_is_object(metadata))
 		return "no metadata; allowed: an object";
@@ -45,8 +46,8 @@ static const char *object_refusal(const json_t *object)
 		return "metadata.name is missing or none; allowed: 1..253 characters";
 	if (namespace && (!json_is_string(namespace) || !is_name(json_string_value(namespace))))
 		return "metadata.namespace is none; allowed: 1..253 characters";
-	if (!is_version(member(metadata, "resourceVersion")))
-		return "metadata.resourceVersion is missing or none";
+	if (version && !is_version(json_string_value(version)))
+		return "metadata.resourceVersion is none; allowed: 1..63 characters";
 	return NULL;
 }
 
@@ -98,10 +99,11 @@ static void trouble_over(struct kube_reflector *r)
 		r->status.trouble = KUBE_TROUBLE_NONE;
 }
 
-// Only forward, only past the list, never past a lost frame.
+// Only forward, only past the list, never past a lost frame. NULL: the object has none.
 static void version_advance(struct kube_reflector *r, const char *version)
 {
-	if (!r->is_live || r->is_version_held || kube_version_is_less(version, r->status.last_rv))
+	if (version == NULL || !r->is_live || r->is_version_held ||
+		kube_version_is_less(version, r->status.last_rv))
 		return;
 	snprintf(r->status.last_rv, sizeof(r->status.last_rv), "%s", version);
 }
@@ -341,7 +343,7 @@ static const char *envelope_refusal(const struct kube_reflector *r, const json_t
 	const json_t *metadata = json_object_get(json, "metadata");
 	const json_t *items = json_object_get(json, "items");
 	const char *kind = member(json, "kind"), *next = member(metadata, "continue");
-	if (kind == NULL || !is_list_kind(r, kind))
+	if (kind && !is_list_kind(r, kind))
 		return "of another kind";
 	if (!is_version(member(metadata, "resourceVersion")))
 		return "no metadata.resourceVersion";

@@ -169,10 +169,12 @@ static struct deadline_at deadline_next(struct kube_reflector *r, uint64_t now_n
 		sooner(&d, r->asked_ns + KUBE_HEAD_TIMEOUT_MS * CLOCK_MS, DEADLINE_HEAD);
 		return d;
 	}
-	bool is_list = r->phase == KUBE_PHASE_LIST;
-	uint64_t silence_ms = r->is_live ? KUBE_SILENCE_TIMEOUT_MS : KUBE_LIST_SILENCE_MS;
+	uint64_t silence_ms = r->is_live ? KUBE_SILENCE_TIMEOUT_MS
+			      : r->phase == KUBE_PHASE_STREAM && r->http_status == 200
+				      ? KUBE_STREAM_SILENCE_MS
+				      : KUBE_LIST_SILENCE_MS;
 	uint64_t total_ms =
-		is_list ? KUBE_LIST_TIMEOUT_MS : (r->timeout_s + WATCH_GRACE_S) * 1000ull;
+		r->is_live ? (r->timeout_s + WATCH_GRACE_S) * 1000ull : KUBE_LIST_TIMEOUT_MS;
 	sooner(&d, r->byte_ns + silence_ms * CLOCK_MS, DEADLINE_SILENCE);
 	sooner(&d, r->asked_ns + total_ms * CLOCK_MS, DEADLINE_TOTAL);
 	if (r->is_live && r->n_lost >= KUBE_LOST_MAX)
@@ -197,7 +199,7 @@ static void silence_settle(struct kube_reflector *r, uint64_t now_ns, enum deadl
 					 : "silent",
 		(now_ns - (what == DEADLINE_TOTAL ? r->asked_ns : since_ns)) / CLOCK_S);
 	if (r->phase == KUBE_PHASE_STREAM && r->http_status == 200 && !r->is_live)
-		r->n_stream_failed = 2; // a server that takes the question for an ordinary watch
+		r->stream_after_ns = now_ns + KUBE_STREAM_AGAIN_NS; // it takes that for a watch
 	if (r->is_live)
 		settle_spread(r, now_ns, phase_after_watch(r, now_ns));
 	else

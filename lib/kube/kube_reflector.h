@@ -28,12 +28,14 @@
 #define KUBE_CONNECT_TIMEOUT_MS 5000   // for the caller's TCP connect and TLS handshake
 #define KUBE_HEAD_TIMEOUT_MS    15000  // from the request to its status line
 #define KUBE_SILENCE_TIMEOUT_MS 180000 // of a watch (the server sends a bookmark a minute)
-#define KUBE_LIST_SILENCE_MS    30000  // of a list, and of a streaming list before its bookmark
-#define KUBE_LIST_TIMEOUT_MS    120000 // of one page
-#define KUBE_OBJECT_MAX_BYTES   (2u << 20)
-#define KUBE_LIST_BURST         3
-#define KUBE_LIST_INTERVAL_MS   30000
-#define KUBE_PAGE_ITEMS         500
+#define KUBE_LIST_SILENCE_MS    30000  // of a list
+#define KUBE_STREAM_SILENCE_MS \
+	10000 // of a streaming list before its bookmark: the server takes it for an ordinary watch
+#define KUBE_LIST_TIMEOUT_MS  120000 // of one page, and of a streaming list before its bookmark
+#define KUBE_OBJECT_MAX_BYTES (2u << 20)
+#define KUBE_LIST_BURST       3
+#define KUBE_LIST_INTERVAL_MS 30000
+#define KUBE_PAGE_ITEMS       500
 
 // Who holds the copy. Every function is called from within kube_reflector_body or _end (put, remove, bad, end) or
 // _head (begin, and end of an optional resource that is not there); none may call the reflector.
@@ -41,7 +43,7 @@ struct kube_sink {
 	// A complete list starts. After a list that broke off a new begin comes without an end: marks start again.
 	void (*begin)(void *arg);
 	// The object is there, now in this form. Borrowed for the call; json_incref to keep it. Checked: an object with
-	// metadata.name, namespace (where it has one) and resourceVersion, depth <= 64, at most 2 MiB, 65,536 brackets and 262,144 values, no duplicate keys, no number out
+	// metadata.name, namespace and resourceVersion (text, where it has them), depth <= 64, at most 2 MiB, 65,536 brackets and 262,144 values, no duplicate keys, no number out
 	// of range, no NUL. `kind` and `apiVersion` may be missing: items of a list have none.
 	void (*put)(void *arg, json_t *object);
 	// The object is gone: the server said so. In the middle of a list too. It may be unknown to the sink.

@@ -10,6 +10,8 @@
 #define KUBE_CONTINUE_MAX    (16u << 10)                    // of a continue token
 #define KUBE_ERROR_BODY_MAX  (64u << 10)                    // of an answer that is not 200
 #define KUBE_EVENT_MAX_BYTES (KUBE_OBJECT_MAX_BYTES + 256u) // an object and its wrapper
+// A server that has no streaming lists may be a newer one by then.
+#define KUBE_STREAM_AGAIN_NS (3600 * CLOCK_S)
 #define KUBE_LOST_MAX        3 // frames of which nothing could be told, then it lists
 #define KUBE_LOST_REWATCH_NS (10 * CLOCK_S)
 #define KUBE_REFUSED_MAX     3 // watches refused one after another, then it lists

@@ -45,7 +45,8 @@ static void on_put(void *arg, json_t *object)
 	const json_t *metadata = json_object_get(object, "metadata");
 	const char *name = json_string_value(json_object_get(metadata, "name"));
 	const char *version = json_string_value(json_object_get(metadata, "resourceVersion"));
-	must(name && name[0] && strlen(name) <= 253 && version && version[0]);
+	must(name && name[0] && strlen(name) <= 253);
+	must(version == NULL || version[0]);
 }
 
 static void on_remove(void *arg, const char *namespace, const char *name)

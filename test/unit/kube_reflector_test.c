@@ -80,9 +80,9 @@ static void hear_put(void *arg, json_t *object)
 {
 	const json_t *metadata = json_object_get(object, "metadata");
 	const char *namespace = json_string_value(json_object_get(metadata, "namespace"));
+	const char *version = json_string_value(json_object_get(metadata, "resourceVersion"));
 	heard(arg, "put", namespace ? namespace : "",
-		json_string_value(json_object_get(metadata, "name")),
-		json_string_value(json_object_get(metadata, "resourceVersion")));
+		json_string_value(json_object_get(metadata, "name")), version ? version : "");
 }
 
 static void hear_remove(void *arg, const char *namespace, const char *name)

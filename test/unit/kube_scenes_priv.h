@@ -48,13 +48,16 @@ static const struct scene scenes[] = {
 		"> list\n head 200\n body L:9::a\n end clean\n > watch 9\n head 410\n end clean\n "
 		"wait 24000 30000\n > stream 9\n" },
 	{ "a server that takes it for a watch: silent, no bookmark",
-		"> stream\n head 200\n body A:a:7\n busy 30000 30000\n abandon\n is silent 1\n is "
+		"> stream\n head 200\n body A:a:7\n busy 10000 10000\n abandon\n is silent 1\n is "
 		"synced 0\n wait 800 1600\n > list\n"
-		"head 200\n body L:9::a\n end clean\n sink begin put a@7 begin put a@1 end\n" },
-	{ "a server that takes it for a watch, with bookmarks, up to the end of time",
-		"> stream\n head 200\n body A:a:7\n +20000\n body B:8\n +300000\n body B:9\n "
-		"+20000\n body B:9\n +300000\n abandon\n"
-		"is silent 1\n wait 800 1600\n > list\n" },
+		"head 200\n body L:9::a\n end clean\n sink begin put a@7 begin put a@1 end\n > "
+		"watch 9\n head 200\n body E:410:Gone\n end clean\n > list 9\n" },
+	{ "a server that takes it for a watch, and is never silent",
+		"> stream\n head 200\n +9000\n body A:a:7\n +9000\n body B:8\n +9000\n body B:9\n "
+		"+9000\n body B:9\n +9000\n body B:9\n +9000\n body B:9\n"
+		"+9000\n body B:9\n +9000\n body B:9\n +9000\n body B:9\n +9000\n body B:9\n "
+		"+9000\n body B:9\n +9000\n body B:9\n +9000\n body B:9\n busy 3000 3000\n"
+		"abandon\n is silent 1\n is text does not end\n wait 800 1600\n > list\n" },
 	{ "422: pages at once, and again later",
 		"> stream\n head 422\n body S:422:Invalid\n end clean\n is trouble server\n > "
 		"list\n head 200\n body L:9::a\n end clean\n"
@@ -270,6 +273,11 @@ static const struct scene scenes[] = {
 		"is synced 0\n sink begin\n"
 		"is trouble server\n wait 800 1600\n > list\n",
 		.no_watch_list = true },
+	{ "a list without a kind, items without a version",
+		"> list\n head 200\n body "
+		"~{'metadata':{'resourceVersion':'9'},'items':[{'metadata':{'name':'a'}}]}\n end "
+		"clean\n sink begin put /a end\n > watch 9\n",
+		.no_watch_list = true },
 	{ "a list without version",
 		"> list\n head 200\n body ~{'kind':'ThingList','metadata':{},'items':[]}\n end "
 		"clean\n is synced 0\n wait 800 1600\n > list\n",
@@ -472,9 +480,15 @@ static const struct scene scenes[] = {
 			 "~{'type':'MODIFIED','object':{'kind':'Thing','metadata':{'name':'x','"
 			 "namespace':'d','resourceVersion':'10'},"
 			 "'a':'\xff\xfe'}}^\n sink bad x\n is rv 10\n" },
-	{ "no version", WATCHING "body "
-				 "~{'type':'MODIFIED','object':{'kind':'Thing','metadata':{'name':'"
-				 "x','namespace':'d'}}}^\n sink bad x\n is rv 9\n is frames 1\n" },
+	{ "no version: taken, and the watch's version stays",
+		WATCHING "body "
+			 "~{'type':'MODIFIED','object':{'kind':'Thing','metadata':{'name':'x','"
+			 "namespace':'d'}}}^\n sink put x\n is rv 9\n is frames 0\n" },
+	{ "a version that is a number",
+		WATCHING "body "
+			 "~{'type':'MODIFIED','object':{'kind':'Thing','metadata':{'name':'x','"
+			 "namespace':'d','resourceVersion':10}}}^\n"
+			 "sink bad x\n is rv 9\n is frames 1\n" },
 	{ "a namespace that is a number",
 		WATCHING "body "
 			 "~{'type':'MODIFIED','object':{'kind':'Thing','metadata':{'name':'x','"
