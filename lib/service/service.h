@@ -175,6 +175,9 @@ struct service_store *service_store_create(void);
 void service_store_destroy(struct service_store *store);
 uint64_t service_store_generation(
 	const struct service_store *store); // grows with each accepted change
+// The generation at which a service came or went (or one owner's were made anew), at which an overlay changed; 0 = never.
+uint64_t service_store_names_generation(const struct service_store *store);
+uint64_t service_store_overlays_generation(const struct service_store *store);
 uint32_t service_store_count(const struct service_store *store);
 // By index in (namespace, name) order; borrowed until the next change. A change replaces the value of a changed service only: the
 // pointers of others stay.

@@ -38,6 +38,8 @@ struct service_list {
 
 struct service_store { // [control]
 	uint64_t generation;
+	uint64_t names_generation;    // at which a name came or went
+	uint64_t overlays_generation; // at which an overlay changed
 	struct service_list services;
 	struct claim_list claims;
 	struct overlay_list overlays;
@@ -63,6 +65,16 @@ void service_store_destroy(struct service_store *store)
 uint64_t service_store_generation(const struct service_store *store)
 {
 	return store->generation;
+}
+
+uint64_t service_store_names_generation(const struct service_store *store)
+{
+	return store->names_generation;
+}
+
+uint64_t service_store_overlays_generation(const struct service_store *store)
+{
+	return store->overlays_generation;
 }
 
 uint32_t service_store_count(const struct service_store *store)
@@ -288,6 +300,7 @@ int service_store_put(struct service_store *store, const struct service *service
 		memmove(&store->services.items[at + 1], &store->services.items[at],
 			(store->services.n_items - at) * sizeof(*store->services.items));
 		store->services.n_items++;
+		store->names_generation = store->generation;
 	}
 	store->services.items[at] = copy;
 	insert_claims(&store->claims, copy);
@@ -309,7 +322,7 @@ int service_store_remove(struct service_store *store, const char *namespace, con
 	store->services.n_items--;
 	memmove(&store->services.items[at], &store->services.items[at + 1],
 		(store->services.n_items - at) * sizeof(*store->services.items));
-	store->generation++;
+	store->names_generation = ++store->generation;
 	return 0;
 }
 
@@ -465,7 +478,7 @@ static void commit_replacement(struct replacement *r, struct service_store *stor
 {
 	uint32_t new_idx = 0;
 	if (r->n_changed)
-		store->generation++;
+		store->names_generation = ++store->generation;
 	for (uint32_t i = 0; i < store->services.n_items; i++) {
 		struct service *old = store->services.items[i];
 		while (new_idx < r->merged.n_items &&
@@ -528,7 +541,7 @@ int service_store_put_overlay(struct service_store *store, const struct service_
 	bool changed = false;
 	int rc = overlay_list_put(&store->overlays, overlay, &changed);
 	if (rc == 0 && changed)
-		store->generation++;
+		store->overlays_generation = ++store->generation;
 	return rc;
 }
 
@@ -538,7 +551,7 @@ int service_store_remove_overlay(struct service_store *store, const char *namesp
 	struct overlay_key key = { namespace, name, address, port };
 	int rc = overlay_list_remove(&store->overlays, &key);
 	if (rc == 0)
-		store->generation++;
+		store->overlays_generation = ++store->generation;
 	return rc;
 }
 

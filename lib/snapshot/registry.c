@@ -29,6 +29,7 @@ void snapshot_registry_destroy(struct snapshot_registry *r)
 	for (uint32_t i = 0; i < r->n_backends; i++)
 		free(r->backends[i].name);
 	free(r->slots);
+	free(r->dropped);
 	free(r->backends);
 	free(r->slot_index.cells);
 	free(r->backend_index.cells);
@@ -390,6 +391,17 @@ int snapshot_registry_policy(
 void registry_begin(struct snapshot_registry *r)
 {
 	r->epoch++;
+	r->is_whole = true;
+	r->n_dropped = 0;
+}
+
+int registry_drop(struct snapshot_registry *r, uint32_t id)
+{
+	if (array_grow(r->dropped, r->n_dropped, r->dropped_cap) != 0)
+		return -ENOMEM;
+	r->dropped[r->n_dropped++] = id;
+	r->backends[id].use.epoch = 0; // of no build
+	return 0;
 }
 
 static void use_release(const struct snapshot_registry *r, struct registry_use *use, uint64_t pass)
@@ -402,6 +414,13 @@ static void use_release(const struct snapshot_registry *r, struct registry_use *
 
 void snapshot_registry_release(struct snapshot_registry *r, uint64_t pass)
 {
+	// Since the last release nobody went through everything: only these have lost their use.
+	for (uint32_t i = 0; !r->is_whole && i < r->n_dropped; i++)
+		use_release(r, &r->backends[r->dropped[i]].use, pass);
+	r->n_dropped = 0;
+	if (!r->is_whole)
+		return;
+	r->is_whole = false;
 	for (uint32_t i = 0; i < r->n_slots; i++)
 		use_release(r, &r->slots[i].use, pass);
 	for (uint32_t i = 0; i < r->n_backends; i++)

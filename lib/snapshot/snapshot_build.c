@@ -13,82 +13,12 @@
 //
 // The digest takes the store in its order (names), addresses and members in theirs, numbers big endian: equal
 // desired state has an equal digest wherever it is computed, however it came about.
-#include "registry_priv.h"
-#include "tables_priv.h"
+#include "build_priv.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-struct compiled {
-	uint32_t n_users;
-	struct arena arena;
-	struct table_set tables;
-};
-
-struct holder {
-	struct snapshot snapshot;
-	struct compiled *compiled;
-};
-
-struct build {
-	const struct snapshot_input *input;
-	struct error *err;
-	struct compiled *compiled;
-	struct snapshot *s;
-	struct snapshot_own *own;
-	struct snapshot_address_cell *address_cells;
-	struct snapshot_listener *listeners;
-	struct snapshot_backend *backends;
-	struct snapshot_service *services;
-	uint32_t *listener_cells;
-	struct prefix *sources;
-	uint32_t n_listeners;
-	uint32_t n_sources;
-	int rc;
-	// ids in the order of the first pass: by service, listener, backend with a port for it
-	uint32_t *ids;
-	uint32_t n_ids;
-	uint32_t ids_cap;
-	uint32_t next_id; // second pass
-	// scratch for one (listener, family)
-	struct balance_member *members;
-	struct health_candidate *candidates;
-	bool *eligible;
-	uint8_t *flags;
-	uint32_t *member_ids;
-};
-
-// One service in the second pass.
-struct service_input {
-	const struct service *service;
-	uint32_t service_idx;
-	uint16_t slots[SERVICE_ADDRESSES_MAX];
-	uint8_t mode; // enum snapshot_mode
-	uint8_t policy;
-	uint32_t first_source;
-	uint32_t n_sources;
-};
-
-// What the VIPs of one family have in common.
-struct member_set {
-	const uint32_t *members;
-	const uint32_t *eligible;
-	uint32_t n_members;
-	uint32_t n_eligible;
-	const struct table_block *table;
-	uint64_t digest;
-};
-
-static void compiled_put(struct compiled *c)
-{
-	if (c == NULL || --c->n_users > 0)
-		return;
-	table_set_fini(&c->tables);
-	arena_fini(&c->arena);
-	free(c);
-}
-
-static int fail(struct build *b, int code)
+int build_fail(struct build *b, int code)
 {
 	if (b->rc == 0)
 		b->rc = -code;
@@ -105,9 +35,9 @@ static uint32_t power_of_two(uint32_t n)
 
 static void *take(struct build *b, size_t n, size_t size, size_t align)
 {
-	void *mem = arena_alloc(&b->compiled->arena, n * size, align);
+	void *mem = arena_alloc(b->arena, n * size, align);
 	if (mem == NULL)
-		fail(b, ENOMEM);
+		build_fail(b, ENOMEM);
 	return mem;
 }
 
@@ -125,7 +55,7 @@ static void assign_slot(struct build *b, const struct address *address, uint16_t
 			"more than %u VIPs, SNAT addresses and addresses of dnat backends in use",
 			SNAPSHOT_SLOTS_MAX);
 	if (rc != 0)
-		fail(b, rc == -ENOSPC ? EINVAL : ENOMEM);
+		build_fail(b, rc == -ENOSPC ? EINVAL : ENOMEM);
 }
 
 static bool has_family(const struct address *addresses, uint32_t n, bool v4)
@@ -150,7 +80,7 @@ static void assign_backend_slot(struct build *b, const struct service *s,
 		registry_keep(b->input->registry, id, &kept);
 }
 
-static void assign_ids(struct build *b, const struct service *s, const char *text, uint32_t j)
+void build_assign_ids(struct build *b, const struct service *s, const char *text, uint32_t j)
 {
 	const char *listener = s->listeners[j].name;
 	struct registry_name name;
@@ -162,7 +92,7 @@ static void assign_ids(struct build *b, const struct service *s, const char *tex
 		if (array_grow(b->ids, b->n_ids, b->ids_cap) != 0 ||
 			registry_backend(b->input->registry, &name, &s->backends[k].address, port,
 				&b->ids[b->n_ids]) != 0) {
-			fail(b, ENOMEM);
+			build_fail(b, ENOMEM);
 			return;
 		}
 		assign_backend_slot(b, s, &s->backends[k], b->ids[b->n_ids]);
@@ -184,10 +114,10 @@ static void assign_numbers(struct build *b)
 		for (uint32_t k = 0; k < s->n_addresses; k++)
 			assign_slot(b, &s->addresses[k], &slot);
 		for (uint32_t j = 0; j < s->n_listeners && b->rc == 0; j++)
-			assign_ids(b, s, text, j);
+			build_assign_ids(b, s, text, j);
 	}
 	if (b->rc == 0 && registry_hold_kept(in->registry) != 0)
-		fail(b, ENOMEM);
+		build_fail(b, ENOMEM);
 }
 
 // ---------------------------------------------------------------- arrays
@@ -212,7 +142,7 @@ static struct sizes count(const struct service_store *store)
 	return n;
 }
 
-static void allocate_scratch(struct build *b, uint32_t n)
+void build_scratch(struct build *b, uint32_t n)
 {
 	b->members = calloc(n, sizeof(*b->members));
 	b->candidates = calloc(n, sizeof(*b->candidates));
@@ -220,7 +150,7 @@ static void allocate_scratch(struct build *b, uint32_t n)
 	b->flags = calloc(n, sizeof(*b->flags));
 	b->member_ids = calloc(n, sizeof(*b->member_ids));
 	if (!b->members || !b->candidates || !b->eligible || !b->flags || !b->member_ids)
-		fail(b, ENOMEM);
+		build_fail(b, ENOMEM);
 }
 
 static void allocate(struct build *b)
@@ -240,9 +170,9 @@ static void allocate(struct build *b)
 	b->backends = take(b, s->n_backends + 1u, sizeof(*b->backends), 64);
 	b->sources = take(b, n.n_sources + 1u, sizeof(*b->sources), 64);
 	b->services = take(b, s->n_services + 1u, sizeof(*b->services), 64);
-	if (table_set_init(&b->compiled->tables, n.n_tables) != 0)
-		fail(b, ENOMEM);
-	allocate_scratch(b, n.n_largest);
+	if (table_set_init(&b->compiled->root->tables, n.n_tables) != 0)
+		build_fail(b, ENOMEM);
+	build_scratch(b, n.n_largest);
 	if (b->rc != 0)
 		return;
 	memset(b->listener_cells, 0xff, (s->listener_mask + 1u) * sizeof(uint32_t));
@@ -251,7 +181,7 @@ static void allocate(struct build *b)
 }
 
 // ---------------------------------------------------------------- addresses
-static struct snapshot_address_cell *cell_of(const struct build *b, const struct address *address)
+struct snapshot_address_cell *build_cell_of(const struct build *b, const struct address *address)
 {
 	uint32_t at = snapshot_address_hash(address) & b->s->address_mask;
 	while (b->address_cells[at].slot != SNAPSHOT_SLOT_NONE &&
@@ -262,7 +192,7 @@ static struct snapshot_address_cell *cell_of(const struct build *b, const struct
 
 static bool is_own(const struct build *b, const struct address *address)
 {
-	const struct snapshot_address_cell *cell = cell_of(b, address);
+	const struct snapshot_address_cell *cell = build_cell_of(b, address);
 	return cell->slot != SNAPSHOT_SLOT_NONE && cell->kind != SNAPSHOT_OWN_BACKEND;
 }
 
@@ -279,19 +209,20 @@ static void own_set(struct build *b, struct snapshot_address_cell *cell,
 
 static void own_add(struct build *b, const struct address *address, enum snapshot_own_kind kind)
 {
-	struct snapshot_address_cell *cell = cell_of(b, address);
+	struct snapshot_address_cell *cell = build_cell_of(b, address);
 	char text[ADDRESS_TEXT_LEN];
 	if (cell->slot != SNAPSHOT_SLOT_NONE) { // a VIP of several services, or one of two kinds
 		if (cell->kind != kind)
-			fail(b, -error_add(b->err, EINVAL, "snat.addresses",
-					"%s is also a VIP; allowed: an address that belongs to "
-					"sluice alone",
-					address_format(address, text)));
+			build_fail(
+				b, -error_add(b->err, EINVAL, "snat.addresses",
+					   "%s is also a VIP; allowed: an address that belongs to "
+					   "sluice alone",
+					   address_format(address, text)));
 		return;
 	}
 	uint16_t slot;
 	if (snapshot_registry_slot(b->input->registry, address, &slot) != 0) {
-		fail(b, ENOMEM); // cannot be: the first pass has made it
+		build_fail(b, ENOMEM); // cannot be: the first pass has made it
 		return;
 	}
 	own_set(b, cell, address, slot, kind);
@@ -306,7 +237,7 @@ static void own_backends_add(struct build *b)
 		if (backend->use.state == REGISTRY_FREE ||
 			backend->kept.own_slot == SNAPSHOT_SLOT_NONE)
 			continue;
-		struct snapshot_address_cell *cell = cell_of(b, &backend->address);
+		struct snapshot_address_cell *cell = build_cell_of(b, &backend->address);
 		if (cell->slot == SNAPSHOT_SLOT_NONE)
 			own_set(b, cell, &backend->address, backend->kept.own_slot,
 				SNAPSHOT_OWN_BACKEND);
@@ -422,10 +353,45 @@ static int compare_ids(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static const struct table_set *previous_tables(const struct build *b)
+// A table of these members: the one that the listener had, or another one made since, or a new one.
+static const struct table_block *patch_table(struct build *b, uint32_t n)
 {
+	struct build_root *root = b->compiled->root;
+	const struct snapshot_listener *had = &b->before_snapshot->listeners[b->n_listeners];
+	uint64_t digest = balance_digest(b->members, n);
+	if (had->table_size) {
+		const struct table_block *t = table_block_of(had->table);
+		if (table_block_matches(t, digest, b->members, n))
+			return t;
+	}
+	for (uint32_t i = b->first_scrap_table; i < root->n_scrap_tables; i++)
+		if (table_block_matches(root->scrap_tables[i], digest, b->members, n))
+			return root->scrap_tables[i];
+	struct table_block *t = NULL;
+	if (array_grow(root->scrap_tables, root->n_scrap_tables, root->scrap_tables_cap) != 0 ||
+		table_block_build(digest, b->members, n, &t) != 0) {
+		build_fail(b, ENOMEM);
+		return NULL;
+	}
+	t->n_users = 1;
+	root->scrap_tables[root->n_scrap_tables++] = t;
+	root->scrap_bytes += sizeof(*t) + t->m * sizeof(t->slots[0]) + n * sizeof(*t->members);
+	return t;
+}
+
+static const struct table_block *whole_table(struct build *b, uint32_t n)
+{
+	const struct table_block *t = NULL;
 	const struct snapshot *previous = b->input->previous;
-	return previous ? &((const struct holder *)previous->owner)->compiled->tables : NULL;
+	struct build_root *root = previous ? build_compiled_of(previous)->root : NULL;
+	struct table_former former = { 0 };
+	if (root)
+		former = (struct table_former){ &root->tables, root->scrap_tables,
+			root->n_scrap_tables };
+	int rc = table_set_get(&b->compiled->root->tables, &former, b->members, n, &t);
+	if (rc != 0)
+		build_fail(b, -rc);
+	return t;
 }
 
 // Compiles the members that gather_members left in the scratch.
@@ -435,10 +401,9 @@ static void compile_members(struct build *b, uint32_t n, struct member_set *out)
 	if (n == 0)
 		return;
 	uint32_t *ids = take(b, n * 2ull, sizeof(uint32_t), 8);
-	int rc =
-		table_set_get(&b->compiled->tables, previous_tables(b), b->members, n, &out->table);
-	if (ids == NULL || rc != 0) {
-		fail(b, rc ? -rc : ENOMEM);
+	out->table = b->before ? patch_table(b, n) : whole_table(b, n);
+	if (ids == NULL || out->table == NULL) {
+		build_fail(b, ENOMEM);
 		return;
 	}
 	uint32_t *eligible = ids + n;
@@ -526,7 +491,7 @@ static void digest_listener(struct build *b, const struct snapshot_listener *l, 
 		(uint64_t)l->scheduler << 32 | (uint64_t)l->affinity_s << 8 | l->mode);
 	words.numbers[2] = rte_cpu_to_be_64(l->n_members);
 	words.numbers[3] = rte_cpu_to_be_64(members);
-	b->s->digest = hash_stable(&words, sizeof(words), b->s->digest);
+	b->digest = hash_stable(&words, sizeof(words), b->digest);
 }
 
 // Only TCP streams can carry the client's address, and only fullnat hides it.
@@ -534,6 +499,19 @@ static uint8_t client_address_of(const struct service *s, uint8_t protocol)
 {
 	bool carries = s->mode == SERVICE_MODE_FULLNAT && protocol == NET_PROTO_TCP;
 	return carries ? (uint8_t)s->client_address : SNAPSHOT_CLIENT_NONE;
+}
+
+// Where look-ups find it.
+static void listener_place(struct build *b, const struct snapshot_listener *l)
+{
+	b->own[l->slot].tables |=
+		snapshot_mode_is_oneway(l->mode) ? SNAPSHOT_TABLE_ONEWAY : SNAPSHOT_TABLE_NAT;
+	if (l->port != l->port_max)
+		return;
+	uint32_t at = snapshot_listener_hash(l->slot, l->protocol, l->port);
+	while (b->listener_cells[at & b->s->listener_mask] != UINT32_MAX)
+		at++;
+	b->listener_cells[at & b->s->listener_mask] = b->n_listeners;
 }
 
 static void listener_add(struct build *b, const struct service_input *in, uint32_t j, uint16_t slot,
@@ -561,15 +539,9 @@ static void listener_add(struct build *b, const struct service_input *in, uint32
 		.scheduler = (uint8_t)in->service->scheduler,
 		.client_address = client_address_of(in->service, listener->protocol),
 	};
-	b->own[slot].tables |=
-		snapshot_mode_is_oneway(l->mode) ? SNAPSHOT_TABLE_ONEWAY : SNAPSHOT_TABLE_NAT;
 	digest_listener(b, l, set->digest);
-	if (l->port == l->port_max) {
-		uint32_t at = snapshot_listener_hash(slot, l->protocol, l->port);
-		while (b->listener_cells[at & b->s->listener_mask] != UINT32_MAX)
-			at++;
-		b->listener_cells[at & b->s->listener_mask] = b->n_listeners;
-	}
+	if (b->before == NULL) // else it can be found already
+		listener_place(b, l);
 	b->n_listeners++;
 }
 
@@ -606,8 +578,15 @@ static void add_sources(struct build *b, const struct service *s, bool v4, uint3
 			(last && prefix_contains(last, &p->address)))
 			continue;
 		b->sources[b->n_sources++] = *p;
-		b->s->digest = hash_stable(p->address.bytes, 16, b->s->digest + p->len);
+		b->digest = hash_stable(p->address.bytes, 16, b->digest + p->len);
 	}
+}
+
+void build_add_sources(struct build *b, const struct service *s)
+{
+	uint32_t first = b->n_sources;
+	add_sources(b, s, true, first);
+	add_sources(b, s, false, first);
 }
 
 static bool service_input_init(struct build *b, struct service_input *in, const char *name)
@@ -616,19 +595,34 @@ static bool service_input_init(struct build *b, struct service_input *in, const 
 	int rc = snapshot_registry_policy(
 		b->input->registry, s->tcp_idle_s, s->udp_idle_s, &in->policy);
 	if (rc != 0) {
-		fail(b, -error_add(b->err, EINVAL, name,
-				"more than %u different pairs of idle timeouts in use",
-				SNAPSHOT_POLICIES_MAX));
+		build_fail(b, -error_add(b->err, EINVAL, name,
+				      "more than %u different pairs of idle timeouts in use",
+				      SNAPSHOT_POLICIES_MAX));
 		return false;
 	}
 	for (uint32_t k = 0; k < s->n_addresses; k++)
-		in->slots[k] = cell_of(b, &s->addresses[k])->slot;
+		in->slots[k] = build_cell_of(b, &s->addresses[k])->slot;
 	in->mode = (uint8_t)s->mode; // enum snapshot_mode has the same order
 	in->first_source = b->n_sources;
-	add_sources(b, s, true, in->first_source);
-	add_sources(b, s, false, in->first_source);
+	build_add_sources(b, s);
 	in->n_sources = b->n_sources - in->first_source;
 	return true;
+}
+
+uint64_t build_name_digest(const char *name)
+{
+	return hash_stable(name, strlen(name), 0);
+}
+
+void build_service_listeners(struct build *b, struct service_input *in)
+{
+	for (uint32_t j = 0; j < in->service->n_listeners && b->rc == 0; j++) {
+		uint32_t first_listener = b->n_listeners;
+		family_add(b, in, j, true);
+		family_add(b, in, j, false);
+		if (b->rc == 0)
+			fill_others(b, in, j, first_listener);
+	}
 }
 
 static void service_add(struct build *b, uint32_t service_idx)
@@ -638,21 +632,22 @@ static void service_add(struct build *b, uint32_t service_idx)
 	char name[2 * SERVICE_NAME_MAX];
 	service_name(s, name, sizeof(name));
 	b->services[service_idx] = (struct snapshot_service){
-		.name = arena_strdup(&b->compiled->arena, name),
+		.name = arena_strdup(b->arena, name),
 		.id = service_idx,
 	};
 	if (b->services[service_idx].name == NULL)
-		fail(b, ENOMEM);
-	b->s->digest = hash_stable(name, strlen(name), b->s->digest);
+		build_fail(b, ENOMEM);
+	b->digest = build_name_digest(name);
+	struct build_part *part = &b->compiled->parts[service_idx];
+	part->first_listener = b->n_listeners;
+	part->ids = b->ids + b->next_id;
 	if (!service_input_init(b, &in, name))
 		return;
-	for (uint32_t j = 0; j < s->n_listeners && b->rc == 0; j++) {
-		uint32_t first_listener = b->n_listeners;
-		family_add(b, &in, j, true);
-		family_add(b, &in, j, false);
-		if (b->rc == 0)
-			fill_others(b, &in, j, first_listener);
-	}
+	build_service_listeners(b, &in);
+	part->n_listeners = b->n_listeners - part->first_listener;
+	part->n_ids = (uint32_t)(b->ids + b->next_id - part->ids);
+	part->digest = b->digest;
+	b->s->digest += b->digest; // a sum, so that one service can be taken out and put back
 }
 
 // ---------------------------------------------------------------- ranges, backends that linger
@@ -714,28 +709,42 @@ static uint8_t lingering_flags(struct build *b, struct registry_backend *backend
 	return 0;
 }
 
+static void lingering_row(struct build *b, uint32_t id)
+{
+	struct registry_backend *backend = &b->input->registry->backends[id];
+	const struct registry_kept *kept = &backend->kept;
+	b->backends[id] = (struct snapshot_backend){
+		.address = backend->address,
+		.port = backend->port,
+		.flags = lingering_flags(b, backend),
+		.mode = kept->mode,
+		.listener_idx = UINT32_MAX,
+		.service_idx = UINT32_MAX,
+		.own_slot = kept->mode == SNAPSHOT_DNAT ? kept->own_slot : SNAPSHOT_SLOT_NONE,
+		.policy = kept->policy,
+	};
+}
+
+void build_linger(struct build *b, uint32_t id)
+{
+	struct compiled *c = b->compiled;
+	if (b->backends[id].flags != 0 ||
+		b->input->registry->backends[id].use.state == REGISTRY_FREE)
+		return;
+	if (array_grow(c->lingering, c->n_lingering, c->lingering_cap) != 0) {
+		build_fail(b, ENOMEM);
+		return;
+	}
+	c->lingering[c->n_lingering++] = id;
+	lingering_row(b, id);
+}
+
 // Backends that are no longer desired keep their row, so that live flows find their identity.
 static void fill_lingering(struct build *b)
 {
-	struct snapshot_registry *r = b->input->registry;
-	r->next_reset_ms = INT64_MAX;
-	for (uint32_t i = 0; i < r->n_backends; i++) {
-		struct registry_backend *backend = &r->backends[i];
-		const struct registry_kept *kept = &backend->kept;
-		if (b->backends[i].flags != 0 || backend->use.state == REGISTRY_FREE)
-			continue;
-		b->backends[i] = (struct snapshot_backend){
-			.address = backend->address,
-			.port = backend->port,
-			.flags = lingering_flags(b, backend),
-			.mode = kept->mode,
-			.listener_idx = UINT32_MAX,
-			.service_idx = UINT32_MAX,
-			.own_slot =
-				kept->mode == SNAPSHOT_DNAT ? kept->own_slot : SNAPSHOT_SLOT_NONE,
-			.policy = kept->policy,
-		};
-	}
+	b->input->registry->next_reset_ms = INT64_MAX;
+	for (uint32_t i = 0; i < b->input->registry->n_backends; i++)
+		build_linger(b, i);
 }
 
 static void fill_idle(struct build *b)
@@ -783,6 +792,27 @@ static void fill_policies(struct build *b)
 	b->s->n_policies = r->n_policies;
 }
 
+void build_note_origin(struct compiled *c, const struct snapshot_input *input)
+{
+	c->store = input->store;
+	c->store_generation = service_store_generation(input->store);
+	c->names_generation = service_store_names_generation(input->store);
+	c->overlays_generation = service_store_overlays_generation(input->store);
+	c->wall_ms = input->wall_ms;
+}
+
+static void note_snat(struct build *b)
+{
+	const struct snapshot_input *in = b->input;
+	struct address *snat = take(b, in->n_snat + 1u, sizeof(*snat), 8);
+	if (snat == NULL)
+		return;
+	if (in->n_snat)
+		memcpy(snat, in->snat, in->n_snat * sizeof(*snat));
+	b->compiled->snat = snat;
+	b->compiled->n_snat = in->n_snat;
+}
+
 static void build_fill(struct build *b)
 {
 	fill_addresses(b);
@@ -796,6 +826,8 @@ static void build_fill(struct build *b)
 	fill_policies(b);
 	fill_tables(b);
 	fill_tunnel_sources(b);
+	note_snat(b);
+	build_note_origin(b->compiled, b->input);
 }
 
 static void build_seal(struct build *b)
@@ -813,64 +845,76 @@ static void build_seal(struct build *b)
 	s->services = b->services;
 }
 
+void build_scratch_free(struct build *b)
+{
+	free(b->members);
+	free(b->candidates);
+	free(b->eligible);
+	free(b->flags);
+	free(b->member_ids);
+}
+
+// The numbers of the first pass are kept: who compiles a service again wants to know what it had.
+static void keep_ids(struct build *b)
+{
+	uint32_t *ids = take(b, b->n_ids + 1u, sizeof(*ids), 8);
+	b->compiled->parts =
+		take(b, service_store_count(b->input->store) + 1u, sizeof(*b->compiled->parts), 8);
+	if (b->rc != 0)
+		return;
+	if (b->n_ids)
+		memcpy(ids, b->ids, b->n_ids * sizeof(*ids));
+	free(b->ids);
+	b->ids = ids;
+}
+
+static int build_whole(struct build *b)
+{
+	assign_numbers(b);
+	if (b->rc != 0) {
+		free(b->ids);
+		return b->rc;
+	}
+	uint32_t *own_ids = b->ids;
+	keep_ids(b);
+	if (b->ids == own_ids) { // out of memory
+		free(b->ids);
+		return b->rc;
+	}
+	allocate(b);
+	if (b->rc == 0)
+		build_fill(b);
+	build_scratch_free(b);
+	return b->rc;
+}
+
 int snapshot_build(const struct snapshot_input *input, struct snapshot **out, struct error *err)
 {
+	int rc = snapshot_patch(input, out);
+	if (rc != 0)
+		return rc > 0 ? 0 : error_add(err, -rc, "", "out of memory");
 	struct holder *holder = calloc(1, sizeof(*holder));
-	struct compiled *compiled = calloc(1, sizeof(*compiled));
+	struct compiled *compiled = build_compiled_create(NULL);
 	if (holder == NULL || compiled == NULL) {
 		free(holder);
-		free(compiled);
+		build_compiled_put(compiled);
 		return error_add(err, ENOMEM, "", "out of memory");
 	}
-	compiled->n_users = 1;
 	holder->compiled = compiled;
 	holder->snapshot.owner = holder;
-	struct build b = {
-		.input = input, .err = err, .compiled = compiled, .s = &holder->snapshot
-	};
-	assign_numbers(&b);
-	if (b.rc == 0)
-		allocate(&b);
-	if (b.rc == 0)
-		build_fill(&b);
-	free(b.ids);
-	free(b.members);
-	free(b.candidates);
-	free(b.eligible);
-	free(b.flags);
-	free(b.member_ids);
-	if (b.rc != 0) {
+	struct build b = { .input = input,
+		.err = err,
+		.compiled = compiled,
+		.arena = &compiled->root->arena,
+		.s = &holder->snapshot };
+	if (build_whole(&b) != 0) {
 		if (b.rc == -ENOMEM)
 			error_add(err, ENOMEM, "", "out of memory");
-		compiled_put(compiled);
+		build_compiled_put(compiled);
 		free(holder);
 		return b.rc;
 	}
 	build_seal(&b);
 	*out = &holder->snapshot;
 	return 0;
-}
-
-void snapshot_destroy(struct snapshot *s)
-{
-	if (s == NULL)
-		return;
-	struct holder *holder = s->owner;
-	compiled_put(holder->compiled);
-	free(holder);
-}
-
-struct snapshot *snapshot_with_fib(
-	const struct snapshot *s, const struct nexthop_fib *fib, uint64_t generation)
-{
-	const struct holder *from = s->owner;
-	struct holder *holder = malloc(sizeof(*holder));
-	if (holder == NULL)
-		return NULL;
-	*holder = *from;
-	holder->compiled->n_users++;
-	holder->snapshot.owner = holder;
-	holder->snapshot.fib = fib;
-	holder->snapshot.generation = generation;
-	return &holder->snapshot;
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void block_put(struct table_block *block)
+void table_block_put(struct table_block *block)
 {
 	if (--block->n_users > 0)
 		return;
@@ -35,13 +35,13 @@ int table_set_init(struct table_set *set, uint32_t cap)
 void table_set_fini(struct table_set *set)
 {
 	for (uint32_t i = 0; i < set->n_items; i++)
-		block_put(set->items[i]);
+		table_block_put(set->items[i]);
 	free(set->items);
 	free(set->index);
 	*set = (struct table_set){ 0 };
 }
 
-static bool block_matches(const struct table_block *t, uint64_t digest,
+bool table_block_matches(const struct table_block *t, uint64_t digest,
 	const struct balance_member *members, uint32_t n)
 {
 	if (t->digest != digest || t->n_members != n)
@@ -64,12 +64,12 @@ static struct table_block *find(const struct table_set *set, uint64_t digest,
 		uint32_t idx = set->index[at & set->index_mask];
 		if (idx == UINT32_MAX)
 			return NULL;
-		if (block_matches(set->items[idx], digest, members, n))
+		if (table_block_matches(set->items[idx], digest, members, n))
 			return set->items[idx];
 	}
 }
 
-static int block_build(
+int table_block_build(
 	uint64_t digest, const struct balance_member *members, uint32_t n, struct table_block **out)
 {
 	uint32_t m = balance_table_size(n);
@@ -93,7 +93,17 @@ static int block_build(
 	return 0;
 }
 
-int table_set_get(struct table_set *set, const struct table_set *previous,
+static struct table_block *find_former(const struct table_former *former, uint64_t digest,
+	const struct balance_member *members, uint32_t n)
+{
+	struct table_block *t = find(former->set, digest, members, n);
+	for (uint32_t i = 0; t == NULL && i < former->n_others; i++)
+		if (table_block_matches(former->others[i], digest, members, n))
+			t = former->others[i];
+	return t;
+}
+
+int table_set_get(struct table_set *set, const struct table_former *former,
 	const struct balance_member *members, uint32_t n_members, const struct table_block **out)
 {
 	uint64_t digest = balance_digest(members, n_members);
@@ -104,9 +114,9 @@ int table_set_get(struct table_set *set, const struct table_set *previous,
 	}
 	if (set->n_items == set->cap)
 		return -ENOMEM; // the caller counted wrong; never past the end
-	t = find(previous, digest, members, n_members);
+	t = find_former(former, digest, members, n_members);
 	if (t == NULL) {
-		int rc = block_build(digest, members, n_members, &t);
+		int rc = table_block_build(digest, members, n_members, &t);
 		if (rc != 0)
 			return rc;
 	}

@@ -27,7 +27,24 @@ struct table_set {
 // Room for `cap` tables. 0 or -ENOMEM.
 int table_set_init(struct table_set *set, uint32_t cap);
 void table_set_fini(struct table_set *set);
-// The table of these members: one of the set, else the same one of `previous` (may be NULL), else built. *out is borrowed from
-// the set. 0, -ENOMEM, or -EINVAL as balance_build.
-int table_set_get(struct table_set *set, const struct table_set *previous,
+// Tables of a snapshot before: a set, and some beside it. Zero: there is none.
+struct table_former {
+	const struct table_set *set;
+	struct table_block *const *others;
+	uint32_t n_others;
+};
+// The table of these members: one of the set, else the same one of before, else built. *out is borrowed from the set. 0,
+// -ENOMEM, or -EINVAL as balance_build.
+int table_set_get(struct table_set *set, const struct table_former *former,
 	const struct balance_member *members, uint32_t n_members, const struct table_block **out);
+// One table by itself; n_users 0. 0, -ENOMEM, or -EINVAL as balance_build.
+int table_block_build(uint64_t digest, const struct balance_member *members, uint32_t n_members,
+	struct table_block **out);
+void table_block_put(struct table_block *block);
+bool table_block_matches(const struct table_block *t, uint64_t digest,
+	const struct balance_member *members, uint32_t n_members);
+static inline const struct table_block *table_block_of(const uint16_t *slots)
+{
+	return (const struct table_block *)(const void *)((const char *)slots -
+							  offsetof(struct table_block, slots));
+}

@@ -129,13 +129,15 @@ static enum health_probe_verdict probe_up(void *arg, const struct service *servi
 
 static void compile(struct scale *s)
 {
+	static const struct snapshot_touched touched; // no verdict has changed
 	struct snapshot *next = NULL;
 	struct snapshot_input input = { .store = s->store,
 		.registry = s->registry,
 		.health = { .probe = probe_up },
 		.generation = s->snapshot ? s->snapshot->generation + 1 : 1,
 		.wall_ms = 1,
-		.previous = s->snapshot };
+		.previous = s->snapshot,
+		.touched = &touched };
 	if (snapshot_build(&input, &next, NULL) != 0)
 		abort();
 	snapshot_destroy(s->snapshot);

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How long compiled content lives: a snapshot holds a counted `compiled`, that holds a counted root (build_priv.h). Control thread.
+#include "build_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct compiled *build_compiled_of(const struct snapshot *s)
+{
+	return ((const struct holder *)s->owner)->compiled;
+}
+
+void build_root_put(struct build_root *root)
+{
+	if (root == NULL || --root->n_users > 0)
+		return;
+	for (uint32_t i = 0; i < root->n_scrap_tables; i++)
+		table_block_put(root->scrap_tables[i]);
+	free(root->scrap_tables);
+	table_set_fini(&root->tables);
+	arena_fini(&root->arena);
+	arena_fini(&root->scrap);
+	free(root);
+}
+
+void build_compiled_put(struct compiled *c)
+{
+	if (c == NULL || --c->n_users > 0)
+		return;
+	build_root_put(c->root);
+	arena_fini(&c->flats);
+	free(c->lingering);
+	free(c);
+}
+
+struct compiled *build_compiled_create(struct build_root *root)
+{
+	struct compiled *compiled = calloc(1, sizeof(*compiled));
+	if (compiled == NULL)
+		return NULL;
+	if (root == NULL)
+		root = calloc(1, sizeof(*root));
+	if (root == NULL) {
+		free(compiled);
+		return NULL;
+	}
+	root->n_users++;
+	compiled->n_users = 1;
+	compiled->root = root;
+	return compiled;
+}
+
+void snapshot_destroy(struct snapshot *s)
+{
+	if (s == NULL)
+		return;
+	struct holder *holder = s->owner;
+	build_compiled_put(holder->compiled);
+	free(holder);
+}
+
+struct snapshot *snapshot_with_fib(
+	const struct snapshot *s, const struct nexthop_fib *fib, uint64_t generation)
+{
+	const struct holder *from = s->owner;
+	struct holder *holder = malloc(sizeof(*holder));
+	if (holder == NULL)
+		return NULL;
+	*holder = *from;
+	holder->compiled->n_users++;
+	holder->snapshot.owner = holder;
+	holder->snapshot.fib = fib;
+	holder->snapshot.generation = generation;
+	return &holder->snapshot;
+}
