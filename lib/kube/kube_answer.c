@@ -5,7 +5,8 @@
 //   429           the same again, after Retry-After and backoff (a page: the same page)
 //   410           once without version    page 2..: once without pages  list, not older than the last version
 //                 then the list           page 1: once without version
-//   504 TooLarge  as 410                  as 410                        the same again, after backoff
+//   504 TooLarge  as 410                  as 410                        the third one after another: list (etcd may be
+//                                                                       an older one, restored)
 //   400 422 ...   the list, at once;      backoff, from the start       backoff, then list
 //                 none of these for 1 h
 //   403           the list, at once       backoff, from the start       the third one after another: list
@@ -148,7 +149,7 @@ static void watch_refused(
 		kube_settle(r, kube_phase_first(r, now_ns));
 		return;
 	}
-	r->n_refused += answer->code != 401 && !answer->is_too_large_version;
+	r->n_refused += answer->code != 401;
 	enum kube_phase next = KUBE_PHASE_WATCH;
 	if (is_question_refused(answer->code) || r->n_refused >= KUBE_REFUSED_MAX) {
 		r->n_refused = 0;

@@ -9,8 +9,8 @@
 //   +MS              time passes
 //   head CODE [RETRY_AFTER [TYPE]]
 //   body WORDS       A:name:rv M: D: (events)  B:rv (bookmark)  BE:rv (the list's last)  E:code:reason[:more] (ERROR)
-//                    S:code:reason[:more] (a Status)  L:rv:continue:names (a list)  I:name (an item of a list, broken)
-//                    ~text (as it is, to the end of the line, ' for ")
+//                    S:code:reason[:more] (a Status)  L:rv:continue:names (a list; ' stands for ")
+//                    ~text (as it is, to the end of the line, ^ for a newline)
 //   end clean|refused|timeout|broken       wake
 //   sink WORDS       since the last time: begin, put NAME@RV, del NAME, end, bad NAME
 //   is FIELD VALUE   of the status
@@ -273,8 +273,10 @@ static void step_body(struct stage *st, const char *words)
 	while (words[0] != '~' && (word = strsep(&rest, " ")))
 		print_word(out, word);
 	for (const char *c = words + 1; words[0] == '~' && *c; c++)
-		fputc(*c == '\'' ? '"' : *c == '^' ? '\n' : *c, out);
+		fputc(*c == '^' ? '\n' : *c, out);
 	fclose(out);
+	for (char *c = text; c < text + len; c++)
+		*c = *c == '\'' ? '"' : *c;
 	char *exact = malloc(len); // a read beyond it is seen
 	memcpy(exact, text, len);
 	free(text);

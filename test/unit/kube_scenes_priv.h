@@ -103,10 +103,11 @@ static const struct scene scenes[] = {
 		"is text Too many requests\n wait 800 1600\n > stream\n" },
 	{ "429 that says it in the Status",
 		"> stream\n head 429\n body "
-		"S:429:TooManyRequests:,'details':{'retryAfterSeconds':7}\n end clean\n wait 800 "
-		"1600\n"
-		"> stream\n head 429\n body ~{'kind':'Status','details':{'retryAfterSeconds':7}}\n "
-		"end clean\n wait 7000 7000\n > stream\n" },
+		"S:429:TooManyRequests:,'details':{'retryAfterSeconds':7}\n end clean\n is text "
+		"TooManyRequests: m\n"
+		"wait 7000 7000\n > stream\n head 429\n body "
+		"~{'kind':'Status','details':{'retryAfterSeconds':8}}\n "
+		"end clean\n wait 8000 8000\n > stream\n" },
 	{ "Retry-After without end is 10 minutes",
 		"> stream\n head 429 9999999999\n end clean\n wait 600000 600000\n > stream\n" },
 	{ "Retry-After below zero",
@@ -139,8 +140,8 @@ static const struct scene scenes[] = {
 		"wait 800 1600\n > stream\n" },
 	{ "ERROR in the streaming list: 429",
 		"> stream\n head 200\n body "
-		"E:429:TooManyRequests:,'details':{'retryAfterSeconds':4}\n end clean\n wait 800 "
-		"4000\n" },
+		"E:429:TooManyRequests:,'details':{'retryAfterSeconds':4}\n end clean\n is frames "
+		"0\n wait 4000 4000\n > stream\n" },
 	{ "garbage in the streaming list: it starts again",
 		"> stream\n head 200\n body A:a:5\n body ~garbage^\n abandon\n sink begin put "
 		"a@5 bad ?\n is frames 1\n is trouble garbage\n"
@@ -385,6 +386,18 @@ static const struct scene scenes[] = {
 			 "1600 3200\n > watch 9\n head 503\n end clean\n"
 			 "wait 3200 6400\n > watch 9\n head 503\n end clean\n wait 6400 12800\n > "
 			 "stream 9\n" },
+	{ "a server that was restored from an older copy",
+		WATCHING "end broken\n wait 800 1600\n > watch 9\n head 504\n body "
+			 "S:504:Timeout:,'details':{'causes':[{'reason':'ResourceVersionTooLarge'}]"
+			 "}\n end clean\n wait 1600 3200\n > watch 9\n head 504\n body "
+			 "S:504:Timeout:,'details':{'causes':[{'reason':'ResourceVersionTooLarge'}]"
+			 "}\n end clean\n wait 3200 6400\n > watch 9\n head 504\n body "
+			 "S:504:Timeout:,'details':{'causes':[{'reason':'ResourceVersionTooLarge'}]"
+			 "}\n end clean\n wait 6400 12800\n > stream 9\n head 504\n body "
+			 "S:504:Timeout:,'details':{'causes':[{'reason':'ResourceVersionTooLarge'}]"
+			 "}\n end clean\n"
+			 "> stream\n head 200\n body A:b:3 BE:4\n sink begin put b@3 end\n is rv "
+			 "4\n is older 1\n" },
 	{ "503 twice, a good one, twice: no list", WATCHING
 		"end broken\n wait 800 1600\n > watch 9\n head 503\n end clean\n wait 1600 3200\n "
 		"> watch 9\n head 503\n end clean\n"
