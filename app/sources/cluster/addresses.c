@@ -94,6 +94,11 @@ static void answer_take(
 	struct source_cluster *c, struct cluster_record *record, const struct ipam_answer *answer)
 {
 	bool had = record->n_addresses > 0 && record->has_answer;
+	// Pools that may not be read take nothing away.
+	if (c->feeds[KUBE_CLUSTER_POOLS].is_waived && record->n_recorded > answer->n_addresses) {
+		record->has_answer = false;
+		return;
+	}
 	record->has_answer = true;
 	record->n_addresses = answer->n_addresses;
 	memcpy(record->addresses, answer->addresses, sizeof(record->addresses));

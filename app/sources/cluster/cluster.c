@@ -195,6 +195,8 @@ static int edges_start(struct source_cluster *c, const struct source_cluster_con
 	if (rc == 0)
 		rc = cluster_writer_start(c);
 	if (rc == 0)
+		rc = cluster_pool_status_start(c);
+	if (rc == 0)
 		rc = cluster_leases_start(c, config);
 	return rc;
 }
@@ -255,6 +257,7 @@ void source_cluster_destroy(struct source_cluster *c)
 		return;
 	control_set_cluster_hook(c->control, NULL, NULL);
 	cluster_leases_end(c);
+	cluster_pool_status_end(c);
 	cluster_writer_end(c);
 	cluster_voices_end(c);
 	cluster_access_end(c);

@@ -34,7 +34,8 @@ struct source_cluster_config {  // texts are copied
 	uint32_t lease_ms, lease_renew_ms, lease_retry_ms;
 	const struct source_cluster_pool *pools;
 	uint32_t n_pools;
-	const struct prefix *refused; // never an endpoint: own addresses
+	const struct prefix
+		*refused; // never an endpoint, nor (its first address) a VIP: own addresses
 	uint32_t n_refused;
 	const char *state_dir; // "" = nothing is kept
 };

@@ -93,11 +93,12 @@ struct cluster_records {
 	uint32_t mask, n;
 };
 
-struct cluster_outage; // outage.c
-struct cluster_leases; // lease.c
-struct cluster_writer; // writer.c
-struct cluster_voices; // events.c
-struct cluster_access; // access.c
+struct cluster_outage;      // outage.c
+struct cluster_leases;      // lease.c
+struct cluster_writer;      // writer.c
+struct cluster_voices;      // events.c
+struct cluster_pool_status; // pool_status.c
+struct cluster_access;      // access.c
 
 struct source_cluster {
 	struct control *control;
@@ -114,7 +115,10 @@ struct source_cluster {
 	struct ipam *ipam;
 	struct cluster_pool *pools;
 	uint32_t n_pools;
-	uint64_t pools_generation; // of the model, as ipam has it
+	uint64_t pools_generation;   // of the model, as ipam has it
+	struct error pool_findings;  // of them all together: path = name of the pool
+	struct ipam_range *reserved; // nobody's: own addresses
+	uint32_t n_reserved;
 	// texts of the configuration
 	char *namespace, *node_name, *finalizer;
 	struct cluster_access *access;
@@ -122,6 +126,7 @@ struct source_cluster {
 	struct cluster_leases *leases;
 	struct cluster_writer *writer;
 	struct cluster_voices *voices;
+	struct cluster_pool_status *pool_status;
 	// counts
 	uint64_t n_applied;
 	uint64_t n_apply_errors;
@@ -210,6 +215,11 @@ void cluster_voices_end(struct source_cluster *c);
 void cluster_voices_add(struct source_cluster *c, const struct cluster_record *record,
 	bool is_warning, const char *reason, const char *action, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
+
+// ---------------------------------------------------------------- pool_status.c
+int cluster_pool_status_start(struct source_cluster *c);
+void cluster_pool_status_end(struct source_cluster *c);
+void cluster_pool_status_see(struct source_cluster *c, const json_t *pool);
 
 // ---------------------------------------------------------------- writer.c
 int cluster_writer_start(struct source_cluster *c);

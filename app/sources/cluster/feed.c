@@ -43,6 +43,8 @@ static void on_put(void *arg, json_t *object)
 	feed->n_listed++;
 	if (feed->resource == KUBE_CLUSTER_SERVICES)
 		cluster_writer_see(feed->cluster, object);
+	if (feed->resource == KUBE_CLUSTER_POOLS)
+		cluster_pool_status_see(feed->cluster, object);
 	if (kube_cluster_put(feed->cluster->model, feed->resource, object) != 0)
 		feed->is_lost = true;
 }

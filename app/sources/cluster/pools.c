@@ -41,6 +41,9 @@ void cluster_pools_fini(struct source_cluster *c)
 	}
 	free(c->pools);
 	ipam_destroy(c->ipam);
+	error_fini(&c->pool_findings);
+	free(c->reserved);
+	c->reserved = NULL;
 	c->pools = NULL;
 	c->ipam = NULL;
 	c->n_pools = 0;
@@ -69,9 +72,15 @@ static bool selects(void *arg, const char *pool, const char *namespace, const ch
 	const struct source_cluster *c = arg;
 	const struct cluster_pool *own = own_pool(c, pool);
 	struct kube_pool listed;
-	if (own == NULL)
+	if (own == NULL) {
+		// A hostname's labels are those of its Service.
+		struct source_cluster *rw = arg;
+		const struct cluster_record *record =
+			cluster_record_find(&rw->records, namespace, name, false);
 		return listed_pool(c, pool, &listed) &&
-		       kube_cluster_pool_serves(c->model, &listed, namespace, name);
+		       kube_cluster_pool_serves(c->model, &listed, namespace,
+			       record && record->object ? record->object : name);
+	}
 	for (uint32_t i = 0; i < own->n_namespaces; i++)
 		if (strcmp(own->namespaces[i], namespace) == 0)
 			return true;
@@ -142,12 +151,14 @@ static int pools_put(struct source_cluster *c)
 	for (uint32_t i = 0; rc == 0 && c->model && kube_cluster_pool_at(c->model, i, &listed); i++)
 		rc = draft_add_listed(c, &draft, &listed);
 	if (rc == 0)
-		rc = ipam_set_pools(c->ipam, draft.pools, draft.n_pools, NULL, 0, &err);
+		rc = ipam_set_pools(
+			c->ipam, draft.pools, draft.n_pools, c->reserved, c->n_reserved, &err);
 	for (uint32_t i = 0; i < err.n_items; i++)
 		cluster_say(&c->voice, LOG_LEVEL_WARN, "pool-refused",
 			err.items[i].path ? err.items[i].path : "", "%s",
 			error_format(&err, i, line, sizeof(line)));
-	error_fini(&err);
+	error_fini(&c->pool_findings);
+	c->pool_findings = err;
 	draft_fini(&draft);
 	return rc;
 }
@@ -191,6 +202,12 @@ int cluster_pools_init(
 	c->pools = calloc(config->n_pools + 1, sizeof(*c->pools));
 	if (c->ipam == NULL || c->pools == NULL)
 		rc = -ENOMEM;
+	c->reserved = calloc(config->n_refused + 1, sizeof(*c->reserved));
+	if (c->reserved == NULL)
+		rc = -ENOMEM;
+	for (uint32_t i = 0; i < config->n_refused && rc == 0; i++)
+		c->reserved[c->n_reserved++] = (struct ipam_range){ config->refused[i].address,
+			config->refused[i].address };
 	for (uint32_t i = 0; i < config->n_pools && rc == 0; i++) {
 		c->n_pools++;
 		rc = pool_copy(&c->pools[i], &config->pools[i]);
