@@ -110,7 +110,7 @@ static void version_advance(struct kube_reflector *r, const char *version)
 
 void kube_list_begin(struct kube_reflector *r)
 {
-	r->n_unnamed = 0;
+	r->n_unnamed = r->n_pages = 0;
 	r->list_rv[0] = '\0';
 	r->sink.begin(r->sink.arg);
 }
@@ -359,8 +359,10 @@ static void envelope_apply(struct kube_reflector *r, uint64_t now_ns, const json
 	const json_t *metadata = json_object_get(json, "metadata");
 	const char *next = member(metadata, "continue");
 	char *token = next && next[0] ? strdup(next) : NULL;
-	if (next && next[0] && token == NULL) {
-		list_refuse(r, now_ns, "out of memory");
+	bool is_same = token && r->continue_token && strcmp(token, r->continue_token) == 0;
+	if (is_same || r->n_pages++ >= KUBE_PAGES_MAX || (next && next[0] && token == NULL)) {
+		free(token);
+		list_refuse(r, now_ns, is_same ? "the same page again" : "pages without end");
 		return;
 	}
 	if (r->list_rv[0] == '\0')

@@ -12,7 +12,8 @@
 #define KUBE_EVENT_MAX_BYTES (KUBE_OBJECT_MAX_BYTES + 256u) // an object and its wrapper
 // A server that has no streaming lists may be a newer one by then.
 #define KUBE_STREAM_AGAIN_NS (3600 * CLOCK_S)
-#define KUBE_LOST_MAX        3 // frames of which nothing could be told, then it lists
+#define KUBE_PAGES_MAX       2000u // of a list: a million objects
+#define KUBE_LOST_MAX        3     // frames of which nothing could be told, then it lists
 #define KUBE_LOST_REWATCH_NS (10 * CLOCK_S)
 #define KUBE_REFUSED_MAX     3 // watches refused one after another, then it lists
 
@@ -82,6 +83,7 @@ struct kube_reflector {
 	uint64_t byte_ns;
 	uint64_t n_events_here; // events and bookmarks of this request
 	uint64_t n_unnamed;     // items of this list of which the name could not be told
+	uint64_t n_pages;
 	bool is_page_done;
 	char *error_body;
 	size_t n_error_body;

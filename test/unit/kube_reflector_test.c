@@ -414,13 +414,41 @@ static void test_scene(void **state)
 		play(*state, seed);
 }
 
-// A test a scene.
+// A server whose pages never end is not asked for ever.
+static void test_pages(void **state)
+{
+	struct scene scene = { .name = "pages without end", .no_watch_list = true };
+	struct stage st = { .scene = &scene, .line = "", .now_ns = CLOCK_S };
+	struct kube_sink sink = { hear_begin, hear_put, hear_remove, hear_end, hear_bad, &st };
+	struct kube_reflector_config config = {
+		.path = PLAY_PATH, .kind = "Thing", .no_watch_list = true
+	};
+	struct kube_request request;
+	uint32_t n_pages = 0;
+	st.r = kube_reflector_create(&config, &sink);
+	ear_open(&st);
+	while (kube_reflector_next(st.r, st.now_ns, &request) == KUBE_STEP_REQUEST) {
+		char words[64];
+		snprintf(words, sizeof(words), "L:9:t%u:", n_pages++);
+		kube_reflector_head(st.r, st.now_ns, 200, -1, NULL);
+		step_body(&st, words);
+		kube_reflector_end(st.r, st.now_ns, KUBE_END_CLEAN);
+	}
+	assert_int_equal(n_pages, 2001);
+	assert_false(kube_reflector_status(st.r)->is_synced);
+	step_sink(&st, "begin");
+	ear_close(&st);
+	kube_reflector_destroy(st.r);
+}
+
+// A test a scene, and one more.
 int main(void)
 {
-	struct CMUnitTest tests[ARRAY_SIZE(scenes)];
+	struct CMUnitTest tests[ARRAY_SIZE(scenes) + 1];
 	assert_true(ARRAY_SIZE(scenes) >= 60);
 	for (size_t i = 0; i < ARRAY_SIZE(scenes); i++)
 		tests[i] = (struct CMUnitTest){ scenes[i].name, test_scene, NULL, NULL,
 			(void *)&scenes[i] };
+	tests[ARRAY_SIZE(scenes)] = (struct CMUnitTest)cmocka_unit_test(test_pages);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -183,6 +183,12 @@ static const struct scene scenes[] = {
 	{ "a token is encoded",
 		"> list\n head 200\n body L:9:a+/=&b:x\n end clean\n > page a%2B%2F%3D%26b\n",
 		.no_watch_list = true },
+	{ "a page that points at itself",
+		"> list\n head 200\n body L:9:t1:a\n end clean\n > page t1\n head 200\n body "
+		"L:9:t1:b\n end clean\n is text the same page again\n sink begin put a@1 put b@1\n"
+		"is synced 0\n wait 800 1600\n > list\n head 200\n body L:9:t1:a\n end clean\n > "
+		"page t1\n head 200\n body L:9::\n sink begin put a@1 end\n",
+		.no_watch_list = true },
 	{ "410 of a page: all at once, from the start",
 		"> list\n head 200\n body L:9:t1:a\n end clean\n > page t1\n head 410\n body "
 		"S:410:Expired:,'metadata':{'continue':'t9'}\n"
