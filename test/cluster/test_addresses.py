@@ -4,6 +4,7 @@
 Pools made here have addresses apart from those of the configuration (203.0.113.0/26) and, where not said otherwise, give only to who names them.
 """
 import json
+import re
 import time
 
 import cluster as clusters
@@ -179,6 +180,38 @@ def test_a_foreign_vip_is_not_served(addresses):
     addresses.has("web", "203.0.113.240")
     addresses.answers("203.0.113.240")
     assert "198.51.100.77" not in json.dumps(addresses.lab.rig.services()["default/web"])
+
+
+def pool_row(addresses, name):
+    """A row of kubectl get, by its heading."""
+    head, row = addresses.cluster.kubectl("get", "addresspool", name).splitlines()
+    return dict(zip(re.split(r"\s{2,}", head.strip()), re.split(r"\s{2,}", row.strip())))
+
+
+def ready(addresses, name):
+    conditions = addresses.cluster.api.get(f"{POOLS}/{name}").get("status", {}).get("conditions", [])
+    return next(((c["status"], c["reason"], c["message"]) for c in conditions if c["type"] == "Ready"), None)
+
+
+def test_pools_say_how_they_are(addresses):
+    addresses.pool("told", "203.0.113.192/30", "2001:db8:f:3::/120")
+    rigs.wait_for("a status", lambda: ready(addresses, "told") == ("True", "Accepted", "gives addresses"), 15)
+    for name, families in (("a", ("IPv4", "IPv6")), ("b", ("IPv4",))):
+        addresses.service(name, families=families, address_pool="told")
+    rigs.wait_for("counts", lambda: [pool_row(addresses, "told").get(k) for k in ("IPV4 USED", "IPV4 FREE", "IPV6 USED", "READY")]
+                  == ["2", "2", "1", "True"], 15)
+    addresses.delete("a")
+    rigs.wait_for("counts again", lambda: addresses.cluster.api.get(f"{POOLS}/told")["status"]["assigned"] == {"ipv4": 1, "ipv6": 0}, 15)
+    assert addresses.cluster.api.get(f"{POOLS}/told")["status"]["available"] == {"ipv4": 3, "ipv6": 256}
+    addresses.pool("younger", "203.0.113.194-203.0.113.196")
+    rigs.wait_for("the overlap", lambda: (ready(addresses, "younger") or ("",) * 3)[:2] == ("False", "Overlapping"), 15)
+    assert "203.0.113.192/30 belongs to the pool told" in ready(addresses, "younger")[2]
+    assert ready(addresses, "told")[0] == "True"
+    addresses.pool("wrong", "203.0.113.197", "127.0.0.1")
+    rigs.wait_for("the mistake", lambda: (ready(addresses, "wrong") or ("",) * 3)[:2] == ("False", "Invalid"), 15)
+    assert "spec.addresses[1]" in ready(addresses, "wrong")[2] and "127.0.0.0/8" in ready(addresses, "wrong")[2]
+    addresses.service("c", addresses="203.0.113.197")
+    addresses.has("c", "203.0.113.197")  # what is good of it serves
 
 
 def test_a_pool_that_goes(addresses):
