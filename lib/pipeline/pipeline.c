@@ -102,13 +102,16 @@ static void burst_clear(struct burst *b)
 	memset(b->flow_idx, 0xff, n * sizeof(b->flow_idx[0])); // FLOW_NONE
 }
 
-// With many backends their rows and counters are cold: asked for while the rest of the burst is looked up.
-static inline void fetch_backend(const struct pipeline *p, uint32_t id)
+// With many backends and VIPs their rows and counters are cold: asked for while the rest of the burst is looked up.
+static inline void fetch_rows(const struct pipeline *p, const struct flow_record *r, uint8_t side)
 {
+	uint32_t id = r->backend_id;
 	if (unlikely(id >= p->snapshot->n_backends || id >= p->n_backend_counters))
 		return;
 	__builtin_prefetch(&p->snapshot->backends[id], 0, 3);
 	__builtin_prefetch(&p->backend_counters[id], 1, 3);
+	if (side == FLOW_SIDE_BACKEND) // there are few source addresses
+		__builtin_prefetch(&p->snapshot->own[r->vip_slot], 0, 3);
 }
 
 // Looks the pending packets up in one go.
@@ -126,7 +129,7 @@ static void stage_look_up(struct pipeline *p, struct burst *b, struct pending *p
 		b->side[i] = hit ? side[k] : b->side[i]; // else what the address said
 		n_hits += hit;
 		if (likely(hit))
-			fetch_backend(p, flow_record(&p->flows, found[k])->backend_id);
+			fetch_rows(p, flow_record(&p->flows, found[k]), side[k]);
 	}
 	counters_add(p->counters, COUNTER_FLOW_HITS, n_hits);
 	counters_add(p->counters, COUNTER_FLOW_MISSES, n - n_hits);

@@ -93,15 +93,16 @@ enum snapshot_backend_flags {
 struct snapshot_backend { // by backend_id
 	struct address address;
 	uint16_t port; // host order
-	uint8_t flags;
-	uint8_t mode;          // enum snapshot_mode; of a removed one: its last
+	uint8_t flags : 5;
+	uint8_t mode : 3;      // enum snapshot_mode; of a removed one: its last
+	uint8_t policy;        // timeout policy of its listener; of a removed one: its last
 	uint32_t listener_idx; // of its first VIP; UINT32_MAX when not LISTED
 	uint32_t service_idx;  // UINT32_MAX when not LISTED
-	uint32_t weight;
+	uint16_t weight;
 	uint16_t own_slot; // dnat: slot of its address, else SNAPSHOT_SLOT_NONE
-	uint8_t policy;    // timeout policy of its listener; of a removed one: its last
-	uint8_t pad;
-};
+} __attribute__((aligned(32)));
+_Static_assert(
+	sizeof(struct snapshot_backend) == 32, "two rows a line: with many backends they are cold");
 
 // How long what is remembered of a backend's clients may idle, by backend_id: apart from the rows above, so that a sweep
 // over many entries finds eight in a line. Same layout as struct oneway_backend (lib/flow), which is not known here.
