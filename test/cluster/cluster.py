@@ -122,7 +122,7 @@ def attach(api_namespace, namespace, i):
 
 
 def kubeconfig(server, user, ca_file=None, cluster_extra=None):
-    """A kubeconfig as kubectl writes it. user: the fields of users[].user."""
+    """A kubeconfig as kubectl writes it. user: the fields of users[].user (none: nobody in particular)."""
     cluster = {"server": server, **({"certificate-authority": ca_file} if ca_file else {}), **(cluster_extra or {})}
 
     def fields(of, indent):
@@ -130,7 +130,7 @@ def kubeconfig(server, user, ca_file=None, cluster_extra=None):
     return ("apiVersion: v1\nkind: Config\npreferences: {}\ncurrent-context: test\n"
             "contexts:\n- name: test\n  context:\n    cluster: test\n    user: test\n"
             f"clusters:\n- name: test\n  cluster:\n{fields(cluster, 4)}"
-            f"users:\n- name: test\n  user:\n{fields(user, 4)}")
+            f"users:\n- name: test\n" + (f"  user:\n{fields(user, 4)}" if user else "  user: {}\n"))
 
 
 class Cluster:
@@ -247,6 +247,13 @@ class Cluster:
         shutil.rmtree(self.home, ignore_errors=True)
 
     # ------------------------------------------------------------ trouble
+    def mend(self):
+        """Whatever a test left broken: the server runs, as it is."""
+        if "apiserver" not in self.children or self.children["apiserver"].poll() is not None:
+            self.kill_apiserver()
+            self.start_apiserver()
+        self.thaw()
+
     def kill_apiserver(self):
         self.end("apiserver", signal.SIGKILL)
 
@@ -262,8 +269,9 @@ class Cluster:
 
     def partition(self, namespace):
         """No packet between the API and that namespace, and no word about it."""
-        netns_run(namespace, "nft", "-f", "-", text_in="table netdev gone { chain c { type filter hook ingress device mgmt0 priority 0; "
-                  "policy drop; } }\ntable inet gone { chain c { type filter hook output priority 0; oifname mgmt0 drop; } }\n")
+        netns_run(namespace, "nft", "-f", "-", text_in=(
+            "table netdev gone {\n chain c { type filter hook ingress device mgmt0 priority 0; policy drop; }\n}\n"
+            "table inet gone {\n chain c { type filter hook output priority 0; oifname mgmt0 drop; }\n}\n"))
 
     def heal(self, namespace):
         netns_run(namespace, "nft", "delete table netdev gone; delete table inet gone")

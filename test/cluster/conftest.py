@@ -78,8 +78,9 @@ def empty(cluster, namespace="default"):
 def clean(lab):
     """Nothing of an earlier test in the namespace `default`; sluiced has seen that."""
     yield lab
+    lab.cluster.mend()
     empty(lab.cluster)
-    rigs.wait_for("an empty table", lambda: not lab.rig.services())
+    rigs.wait_for("an empty table", lambda: not lab.rig.services(), 60)
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

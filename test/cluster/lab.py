@@ -43,7 +43,8 @@ class ClusterRig(rigs.Rig):
         return {b["address"]: (b["port"], b["state"]) for b in self.get(f"/api/v1/backends?service={service}")["items"]}
 
     def digest(self):
-        return self.get("/api/v1/digest")
+        """Of the services in force: equal on every node that knows the same."""
+        return self.get("/api/v1/digest")["digest"]
 
     def fetch(self, host, port=80, timeout=3):
         """One request from the client's namespace: the body, or the error's name."""
@@ -78,6 +79,10 @@ class Lab:
         rig.start_backends()
         self.cluster.attach(rig.ns("lb"), len(self.rigs))
         return rig
+
+    def drop(self, rig):
+        self.rigs.remove(rig)
+        rig.down()
 
     def start(self, rig=None, **kw):
         rig = rig or self.rig

@@ -50,7 +50,7 @@ class Fault:
     silent: str = None              # "head": never answer; "body": the head, then nothing
     close: bool = False             # Connection: close, and close after the answer (a watch: after its first content)
     reset: bool = False             # RST in place of an answer
-    older: dict = None              # serve this earlier state (Scripted.remember())
+    older: dict = None              # a replica that lags: this earlier state (Scripted.remember()), where no fresh one is asked for
     kind: str = None                # lists and events claim to be of this kind
     taken: int = 0
 
@@ -264,11 +264,15 @@ class Answer:
         self.writer.write(b"%x\r\n%s\r\n" % (len(text), text) if self.chunked else text)
 
     # ------------------------------------------------------------ reads
+    def lags(self):
+        """A read without a version is of the newest state, on any replica."""
+        return self.fault.older is not None and self.request.query.get("resourceVersion", "") != ""
+
     def state(self):
-        return self.fault.older["objects"][self.request.resource] if self.fault.older else self.store.objects[self.request.resource]
+        return (self.fault.older["objects"] if self.lags() else self.store.objects)[self.request.resource]
 
     def version(self):
-        return self.fault.older["version"] if self.fault.older else self.store.version
+        return self.fault.older["version"] if self.lags() else self.store.version
 
     def selected(self):
         q, want = self.request.query, self.request.namespace
@@ -302,7 +306,7 @@ class Answer:
 
     def check_version(self, q):
         match, wanted = q.get("resourceVersionMatch"), q.get("resourceVersion", "")
-        if match and not wanted:
+        if match and not wanted and self.request.verb == "list":
             raise Refused(422, "Invalid", "resourceVersionMatch is forbidden unless resourceVersion is provided")
         if "sendInitialEvents" in q and self.request.verb == "list":
             raise Refused(422, "Invalid", "sendInitialEvents is forbidden for list")
@@ -315,6 +319,7 @@ class Answer:
                                           "feature gate is enabled")
         if self.request.query.get("resourceVersionMatch") != "NotOlderThan":
             raise Refused(422, "Invalid", "resourceVersionMatch: Forbidden: sendInitialEvents requires NotOlderThan")
+        self.check_version(self.request.query)
         version = self.version()
         initial = [b'{"type":"ADDED","object":%s}\n' % entry.text() for _, entry in self.selected()]
         initial.append(self.bookmark(version, {"k8s.io/initial-events-end": "true"}))

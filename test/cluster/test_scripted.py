@@ -323,11 +323,18 @@ def test_slow_and_silent(server, api):
 def test_stale_replica(server, api):
     server.put("endpointslices", scale.slice_of(1, ["10.9.0.1"]))
     before = server.remember()
-    server.put("endpointslices", scale.slice_of(1, ["10.9.0.2"]))
-    server.fault(Fault(verb="list", older=before))
-    old, new = api.get(SLICES), api.get(SLICES)
-    assert [x["items"][0]["endpoints"][0]["addresses"] for x in (old, new)] == [["10.9.0.1"], ["10.9.0.2"]]
-    assert int(old["metadata"]["resourceVersion"]) < int(new["metadata"]["resourceVersion"])
+    version = server.put("endpointslices", scale.slice_of(1, ["10.9.0.2"]))
+    server.fault(Fault(older=before, times=4))
+
+    def address(query):
+        return api.get(SLICES + query)["items"][0]["endpoints"][0]["addresses"][0]
+    assert address("?resourceVersion=0") == "10.9.0.1" and address("") == "10.9.0.2", "a read of the newest state is one"
+    for query in (f"?resourceVersion={version}&resourceVersionMatch=NotOlderThan",
+                  f"?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion={version}"):
+        with pytest.raises(ApiError) as refused:
+            api.get(SLICES + query)
+        assert refused.value.status == 504
+    assert address("?resourceVersion=0") == "10.9.0.2"
 
 
 def test_gzip_only_when_offered(server):

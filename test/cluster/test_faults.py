@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The scripted API server misbehaves in every way it knows: traffic goes on, lists stay within the budget, the state ends exact.
+
+Each case has a sluiced of its own, so that it begins with a whole budget of lists. SLUICE_STORM_S: how long a storm of 410 lasts
+(CI: two of them; by hand 600).
+"""
+import json
+import os
+import time
+
+import lab as labs
+import pytest
+import rig as rigs
+import scale
+from scripted import Fault
+
+STORM_S = float(os.environ.get("SLUICE_STORM_S", "0"))
+BUDGET, BUDGET_S = 4, 30    # reliability: one list in 30 s and resource after a burst of three
+VIP = "203.0.113.10"
+
+
+def fill(store):
+    store.put("namespaces", {"metadata": {"name": "default"}})
+    store.put("nodes", {"metadata": {"name": "node-1"}, "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.101"}]}})
+    store.put("services", scale.service(1, {"sluice-lb.github.io/health-check": "none"}, VIP))
+    store.put("endpointslices", scale.slice_of(1, ["192.0.2.11"]))
+
+
+@pytest.fixture(scope="module")
+def world(make_lab):
+    made = make_lab(labs.ScriptedLab, n_backends=2).up(fill)
+    made.rig.start_backends()
+    return made
+
+
+@pytest.fixture
+def calm(world):
+    """The world at rest, served by b1."""
+    world.server.no_faults()
+    world.server.put("endpointslices", scale.slice_of(1, ["192.0.2.11"]))
+    world.begun = time.monotonic()
+    world.rig.start_daemon()
+    rigs.wait_for("b1 serves", lambda: world.rig.fetch(VIP) == "b1")
+    yield world
+    world.server.no_faults()
+    world.rig.stop_daemon()
+
+
+def point_at(world, i):
+    world.server.put("endpointslices", scale.slice_of(1, [f"192.0.2.{10 + i}"]))
+
+
+def traffic_goes_on(world, backend=None):
+    load = world.rig.load("rate", VIP, "80", "50", "1")
+    assert load["failed"] == 0, load
+    assert backend is None or list(load["backends"]) == [backend], load
+
+
+def ends_exact(world, what):
+    """A change made during the trouble arrives; lists were few."""
+    rigs.wait_for(f"exact after {what}", lambda: world.rig.fetch(VIP) == "b2", 90)
+    lists = world.server.most_lists("endpointslices", BUDGET_S, world.begun)
+    assert lists <= BUDGET, f"{lists} lists within {BUDGET_S} s"
+    world.rig.assert_accounted()
+
+
+GARBAGE = [
+    b"\x00\xff{{{nonsense\n",
+    b'{"type":"MODIFIED","object":{"metadata":{"name":1e999999}}}\n',
+    b'{"type":7,"object":[]}\n{"type":"MODIFIED","object":{"metadata":"x"}}\n',
+    b'{"type":"MODIFIED","type":"DELETED","object":{"kind":"EndpointSlice","metadata":{"name":"s00001-x7k2p","namespace":"load"}}}\n',
+    b'{"type":"DELETED","object":{"kind":"EndpointSlice","metadata":{"name":"s00001-x7k2p","namespace":"load","labels":7}}\n',
+    b'{"type":"MODIFIED","object":' + b"[" * 100000 + b"]" * 100000 + b"}\n",
+    b'{"type":"MODIFIED","object":{"kind":"EndpointSlice","metad',
+]
+
+
+def test_garbage_on_the_watch(calm):
+    calm.server.fault(Fault(verb="watch", resource="endpointslices", frames=GARBAGE),
+                      Fault(verb="watch", resource="endpointslices", frames=GARBAGE[-1:], only_frames=True))
+    calm.server.drop_connections()
+    point_at(calm, 2)
+    traffic_goes_on(calm)
+    ends_exact(calm, "garbage")
+
+
+def test_gone_again_and_again(calm):
+    calm.server.fault(Fault(verb="watch", resource="endpointslices", event_status=410, times=-1 if STORM_S else 2))
+    calm.server.drop_connections()
+    end = time.monotonic() + STORM_S
+    traffic_goes_on(calm)
+    while time.monotonic() < end:
+        traffic_goes_on(calm)
+    if STORM_S:
+        calm.server.no_faults()
+    point_at(calm, 2)
+    ends_exact(calm, "410")
+
+
+def test_throttled_in_plain_text(calm):
+    calm.server.fault(Fault(resource="endpointslices", status=429, retry_after=1, plain="Too many requests, please try again later.\n",
+                            times=3))
+    calm.server.drop_connections()
+    point_at(calm, 2)
+    ends_exact(calm, "429")
+    asked = [r.at for r in calm.server.requests_of("*", "endpointslices", calm.begun) if r.status == 429]
+    assert len(asked) == 3 and all(b - a >= 1 for a, b in zip(asked, asked[1:])), "Retry-After was honoured"
+
+
+BROKEN = [Fault(verb="watch", resource="endpointslices", cut=40), Fault(verb="watch", resource="endpointslices", reset=True),
+          Fault(verb="watch", resource="endpointslices", close=True), Fault(verb="watch", resource="endpointslices", kind="Potato"),
+          Fault(verb="watch", resource="endpointslices", after_s=2)]
+
+
+def test_broken_watches(calm):
+    """One after the other, each ended by a change that it does not bring whole, or at all."""
+    calm.server.fault(*BROKEN)
+    calm.server.drop_connections()
+    for turn, fault in enumerate(BROKEN):
+        rigs.wait_for(f"fault {turn} taken", lambda f=fault: f.taken, 60)
+        point_at(calm, 1 + turn % 2)
+        if fault.kind:
+            calm.server.drop_connections()
+    point_at(calm, 2)
+    ends_exact(calm, "broken watches")
+
+
+def test_stale_replica(calm):
+    """A server that answers from before what sluiced has seen takes nothing back."""
+    before = calm.server.remember()
+    point_at(calm, 2)
+    rigs.wait_for("b2", lambda: calm.rig.fetch(VIP) == "b2")
+    calm.server.fault(Fault(verb="list", resource="endpointslices", older=before, times=2),
+                      Fault(verb="watchlist", resource="endpointslices", older=before, times=2),
+                      Fault(verb="watch", resource="endpointslices", event_status=410))
+    calm.server.drop_connections()
+    traffic_goes_on(calm, "b2")
+    ends_exact(calm, "stale state")
+
+
+def test_frozen_server(calm):
+    calm.server.freeze()
+    point_at(calm, 2)
+    traffic_goes_on(calm, "b1")
+    calm.server.thaw()
+    ends_exact(calm, "silence")
+
+
+def test_no_compression_and_no_old_first_list(calm):
+    asked = [r for r in calm.server.requests if r.resource]
+    assert asked and not [r.target for r in asked if "accept-encoding" in r.headers and r.verb in ("watch", "watchlist")]
+    assert not [r.target for r in asked if r.query.get("resourceVersion") == "0"]
+
+
+def test_one_bad_object_is_refused_alone(calm):
+    calm.server.put("endpointslices", {**scale.slice_of(2, ["192.0.2.11"]), "endpoints": [{"addresses": ["not-an-address"]}]})
+    point_at(calm, 2)
+    ends_exact(calm, "a bad object beside it")
+
+
+def test_flood_of_updates(calm):
+    """A thousand slices of ten endpoints change for two seconds; the service beside them changes on time and at the end all is as listed."""
+    n = 100
+    calm.server.put_all("services", [scale.service(i, {"sluice-lb.github.io/health-check": "none"}, f"203.0.113.{20 + i % 30}")
+                                     for i in range(100, 100 + 30)])
+    flood = scale.Flood(calm.server, n, first=100)
+    result = flood.run(2000, 2)
+    point_at(calm, 2)
+    ends_exact(calm, json.dumps(result))
