@@ -76,6 +76,24 @@ static void measure(struct source_cluster *c, uint64_t trigger_ms)
 	c->latency_sum_s += (double)took_ms / 1000;
 }
 
+static int put_service(struct source_cluster *c, const struct kube_change *change,
+	bool *out_changed, struct error *err)
+{
+	struct service *guarded = cluster_guard_take(c, change);
+	int rc = guarded ? control_put_service(c->control, guarded, out_changed, NULL) : -EINVAL;
+	service_destroy(guarded);
+	if (rc != 0)
+		rc = control_put_service(c->control, change->service, out_changed, err);
+	return rc;
+}
+
+static int remove_service(
+	struct source_cluster *c, const struct kube_change *change, struct error *err)
+{
+	cluster_guard_forget(c, change->namespace, change->name);
+	return control_remove_service(c->control, change->namespace, change->name, OWNER, err);
+}
+
 void cluster_apply(struct source_cluster *c, const struct kube_change *change)
 {
 	struct error err = { 0 };
@@ -83,10 +101,9 @@ void cluster_apply(struct source_cluster *c, const struct kube_change *change)
 	int rc = 0;
 	tell_findings(c, change);
 	if (change->kind == KUBE_PUT)
-		rc = control_put_service(c->control, change->service, &is_changed, &err);
+		rc = put_service(c, change, &is_changed, &err);
 	else if (change->kind == KUBE_REMOVE)
-		rc = control_remove_service(
-			c->control, change->namespace, change->name, OWNER, &err);
+		rc = remove_service(c, change, &err);
 	is_changed |= change->kind == KUBE_REMOVE && rc == 0;
 	if (is_changed)
 		cluster_outage_changed(c);

@@ -96,6 +96,11 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 	cluster_drain_soon(c);
 }
 
+static void on_guard(evutil_socket_t fd, short what, void *arg)
+{
+	cluster_guard_tick(arg);
+}
+
 // ---------------------------------------------------------------- credentials
 
 static void on_credentials(void *arg)
@@ -213,8 +218,9 @@ int source_cluster_create(struct control *control, const struct source_cluster_c
 	c->base = control_base(control);
 	c->voice = (struct cluster_voice){ note, c };
 	c->drain = evtimer_new(c->base, on_drain, c);
-	int rc = c->drain ? parts_create(c, config, err)
-			  : error_add(err, ENOMEM, "kubernetes", "out of memory");
+	c->guard = event_new(c->base, -1, EV_PERSIST, on_guard, c);
+	int rc = c->drain && c->guard ? parts_create(c, config, err)
+				      : error_add(err, ENOMEM, "kubernetes", "out of memory");
 	bool is_loaded = false;
 	if (rc == 0)
 		rc = edges_start(c, config);
@@ -232,6 +238,7 @@ int source_cluster_create(struct control *control, const struct source_cluster_c
 			cluster_auth_kubeconfig(c->auth)->server, "%s", cluster_auth_why(c->auth));
 	for (uint32_t i = 0; i < ARRAY_SIZE(followed); i++)
 		cluster_feed_start(&c->feeds[followed[i]]);
+	evtimer_add(c->guard, &(struct timeval){ .tv_sec = 1 });
 	*out = c;
 	return 0;
 }
@@ -272,6 +279,8 @@ void source_cluster_destroy(struct source_cluster *c)
 	cluster_records_fini(&c->records);
 	if (c->drain)
 		event_free(c->drain);
+	if (c->guard)
+		event_free(c->guard);
 	free(c->namespace);
 	free(c->node_name);
 	free(c->finalizer);

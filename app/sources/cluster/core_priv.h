@@ -80,6 +80,10 @@ struct cluster_record {
 	uint64_t form;
 	enum ipam_reason reason;
 	char *reason_text;
+	// endpoints that vanished [guard.c]
+	uint64_t shrink_begin_ns; // of the window, 0 = none
+	uint32_t shrink_before, shrink_gone;
+	uint64_t guard_until_ns; // 0 = off
 	// to be written [writer.c]
 	struct cluster_record *next_write;
 	bool is_queued, is_writing;
@@ -127,6 +131,8 @@ struct source_cluster {
 	struct cluster_writer *writer;
 	struct cluster_voices *voices;
 	struct cluster_pool_status *pool_status;
+	uint32_t n_guards;   // records whose guard is on
+	struct event *guard; // looks at them
 	// counts
 	uint64_t n_applied;
 	uint64_t n_apply_errors;
@@ -152,6 +158,12 @@ void cluster_feed_wake(struct cluster_feed *feed);  // credentials changed
 // Everything that the model has to say for the first time, in one stroke. 0 or -errno (said, tried again).
 int cluster_apply_first(struct source_cluster *c);
 void cluster_apply(struct source_cluster *c, const struct kube_change *change);
+
+// ---------------------------------------------------------------- guard.c
+// Of a KUBE_PUT: what is to be in force instead, because too many endpoints vanished; NULL: as the change says. gives.
+struct service *cluster_guard_take(struct source_cluster *c, const struct kube_change *change);
+void cluster_guard_forget(struct source_cluster *c, const char *namespace, const char *name);
+void cluster_guard_tick(struct source_cluster *c); // each second
 
 // ---------------------------------------------------------------- record.c
 // NULL: out of memory, or (with `create` false) none.
