@@ -299,59 +299,82 @@ struct edit {
 };
 
 // One byte of the quote that makes it none of ours.
+static void assert_no_tunnel(struct rte_mbuf *mbuf, enum packet_kind kind, size_t i)
+{
+	struct packet_quoted_tunnel quoted;
+	struct packet p = parse(mbuf);
+	assert_int_equal(p.kind, kind);
+	if (packet_parse_quoted_tunnel(mbuf, &p, &quoted))
+		fail_msg("case %zu", i);
+	frame_mbuf_destroy(mbuf);
+}
+
+static const struct {
+	size_t i; // of the relay case
+	struct edit edit;
+} implausible[] = {
+	// ipip 4in4: outer header length, protocol, fragment offset, source; inner version, header length, protocol, offset, source
+	{ 0, { 0, 0x46 } },
+	{ 0, { 9, 47 } },
+	{ 0, { 9, 41 } },
+	{ 0, { 7, 1 } },
+	{ 0, { 15, 9 } },
+	{ 0, { 20, 0x65 } },
+	{ 0, { 20, 0x46 } },
+	{ 0, { 29, 1 } },
+	{ 0, { 27, 1 } },
+	{ 0, { 32, 127 } },
+	{ 0, { 32, 224 } },
+	// gue 4in4: port, version, option length, control bit, inner protocol, flags
+	{ 1, { 22, 0 } },
+	{ 1, { 23, 0 } },
+	{ 1, { 28, 0x40 } },
+	{ 1, { 28, 1 } },
+	{ 1, { 28, 0x20 } },
+	{ 1, { 29, 41 } },
+	{ 1, { 29, 6 } },
+	{ 1, { 30, 1 } },
+	{ 1, { 31, 0x80 } },
+	{ 1, { 9, 6 } },
+	// 4in6: version, next header, source; inner version
+	{ 2, { 0, 0x40 } },
+	{ 2, { 6, 43 } },
+	{ 2, { 6, 41 } },
+	{ 2, { 23, 9 } },
+	{ 2, { 40, 0x60 } },
+	// 6in6: inner version, next header, multicast source
+	{ 6, { 40, 0x40 } },
+	{ 6, { 46, 58 } },
+	{ 6, { 48, 0xff } },
+};
+
 static void test_relayed_implausible(void **state)
 {
-	static const struct {
-		size_t i;
-		struct edit edit;
-	} cases[] = {
-		// ipip 4in4: outer header length, protocol, fragment offset, source; inner version, header length, protocol, offset, source
-		{ 0, { 0, 0x46 } },
-		{ 0, { 9, 47 } },
-		{ 0, { 9, 41 } },
-		{ 0, { 7, 1 } },
-		{ 0, { 15, 9 } },
-		{ 0, { 20, 0x65 } },
-		{ 0, { 20, 0x46 } },
-		{ 0, { 29, 1 } },
-		{ 0, { 27, 1 } },
-		{ 0, { 32, 127 } },
-		{ 0, { 32, 224 } },
-		// gue 4in4: port, version, option length, control bit, inner protocol, flags
-		{ 1, { 22, 0 } },
-		{ 1, { 23, 0 } },
-		{ 1, { 28, 0x40 } },
-		{ 1, { 28, 1 } },
-		{ 1, { 28, 0x20 } },
-		{ 1, { 29, 41 } },
-		{ 1, { 29, 6 } },
-		{ 1, { 30, 1 } },
-		{ 1, { 31, 0x80 } },
-		{ 1, { 9, 6 } },
-		// 4in6: version, next header, source; inner version
-		{ 2, { 0, 0x40 } },
-		{ 2, { 6, 43 } },
-		{ 2, { 6, 41 } },
-		{ 2, { 23, 9 } },
-		{ 2, { 40, 0x60 } },
-		// 6in6: inner version, next header, multicast source
-		{ 6, { 40, 0x40 } },
-		{ 6, { 46, 58 } },
-		{ 6, { 48, 0xff } },
-	};
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct relay_case c = relay_case(cases[i].i);
+	for (size_t i = 0; i < ARRAY_SIZE(implausible); i++) {
+		struct relay_case c = relay_case(implausible[i].i);
 		size_t n = build_error(&c, &inners[0], c.outer_v6 ? 1 : 3, 1, 1400);
-		frame[(c.outer_v6 ? 62 : 42) + cases[i].edit.at] = cases[i].edit.value;
+		frame[(c.outer_v6 ? 62 : 42) + implausible[i].edit.at] = implausible[i].edit.value;
 		frame_fix_checksums(frame, 14);
-		struct rte_mbuf *mbuf = frame_mbuf(frame, n);
-		struct packet p = parse(mbuf);
-		struct packet_quoted_tunnel quoted;
-		if (packet_parse_quoted_tunnel(mbuf, &p, &quoted))
-			fail_msg("case %zu", i);
-		frame_mbuf_destroy(mbuf);
+		assert_no_tunnel(frame_mbuf(frame, n), PACKET_ICMP_ERROR, i);
 	}
-	// No error at all; an outer header with an extension, which we do not send; inner addresses that the type has for IPv4.
+}
+
+// Inner addresses that the type has for IPv4.
+static void test_relayed_mapped(void **state)
+{
+	for (size_t i = 0; i < 2; i++) {
+		struct relay_case c = relay_case(6);
+		size_t n = build_error(&c, &inners[0], 1, 1, 1400);
+		memcpy(frame + 102 + (i == 0 ? 8 : 24),
+			(uint8_t[16]){ [10] = 0xff, [11] = 0xff, [12] = 10 }, 16);
+		frame_fix_checksums(frame, 14);
+		assert_no_tunnel(frame_mbuf(frame, n), PACKET_ICMP_ERROR, i);
+	}
+}
+
+// No error at all; an outer header with an extension, which we do not send.
+static void test_relayed_other(void **state)
+{
 	static const uint8_t options[] = { 0, 0, 1, 4, 0, 0, 0, 0 };
 	uint8_t inner[FRAME_MAX], quote[FRAME_MAX];
 	size_t n_inner = frame_build(&inners[0], inner) - 14;
@@ -363,34 +386,15 @@ static void test_relayed_implausible(void **state)
 		.first_extension = 60,
 		.payload = inner + 14,
 		.n_payload = (uint16_t)n_inner };
-	struct frame_spec errors[] = { { .n_payload = 99 },
-		{ .is_v6 = true,
-			.protocol = NET_PROTO_ICMPV6,
-			.icmp_type = 1,
-			.dst = "2001:db8:5::1",
-			.payload = quote + 14,
-			.n_payload = (uint16_t)(frame_build(&outer, quote) - 14) } };
-	for (size_t i = 0; i < 2; i++) {
-		struct relay_case c = relay_case(6);
-		size_t n = build_error(&c, &inners[0], 1, 1, 1400);
-		memcpy(frame + 102 + (i == 0 ? 8 : 24),
-			(uint8_t[16]){ [10] = 0xff, [11] = 0xff, [12] = 10 }, 16);
-		frame_fix_checksums(frame, 14);
-		struct rte_mbuf *mbuf = frame_mbuf(frame, n);
-		struct packet p = parse(mbuf);
-		struct packet_quoted_tunnel quoted;
-		assert_int_equal(p.kind, PACKET_ICMP_ERROR);
-		assert_false(packet_parse_quoted_tunnel(mbuf, &p, &quoted));
-		frame_mbuf_destroy(mbuf);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
-		struct rte_mbuf *mbuf = frame_mbuf(frame, frame_build(&errors[i], frame));
-		struct packet p = parse(mbuf);
-		struct packet_quoted_tunnel quoted;
-		assert_int_equal(p.kind, i == 0 ? PACKET_FLOW : PACKET_ICMP_ERROR);
-		assert_false(packet_parse_quoted_tunnel(mbuf, &p, &quoted));
-		frame_mbuf_destroy(mbuf);
-	}
+	struct frame_spec error = { .is_v6 = true,
+		.protocol = NET_PROTO_ICMPV6,
+		.icmp_type = 1,
+		.dst = "2001:db8:5::1",
+		.payload = quote + 14,
+		.n_payload = (uint16_t)(frame_build(&outer, quote) - 14) };
+	struct frame_spec none = { .n_payload = 99 };
+	assert_no_tunnel(frame_mbuf(frame, frame_build(&none, frame)), PACKET_FLOW, 0);
+	assert_no_tunnel(frame_mbuf(frame, frame_build(&error, frame)), PACKET_ICMP_ERROR, 1);
 }
 
 // What packet_rewrite_ipip and _gue made is found again.
@@ -576,6 +580,8 @@ int main(void)
 		cmocka_unit_test(test_relayed_cut),
 		cmocka_unit_test(test_relayed_extensions),
 		cmocka_unit_test(test_relayed_implausible),
+		cmocka_unit_test(test_relayed_mapped),
+		cmocka_unit_test(test_relayed_other),
 		cmocka_unit_test(test_relayed_round),
 		cmocka_unit_test(test_relayed_refused),
 		cmocka_unit_test(test_told_mtu),
