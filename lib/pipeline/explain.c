@@ -201,7 +201,7 @@ static void explain_pick(const struct pipeline *p, const struct snapshot_listene
 static bool explain_owner(const struct pipeline *p, const struct snapshot_listener *l,
 	const struct pipeline_question *q, struct pipeline_explanation *out)
 {
-	if (p->n_workers == 1 || (l->mode != SNAPSHOT_DNAT && l->affinity_s == 0))
+	if (p->n_workers == 1 || !l->by_client)
 		return false;
 	out->owner_worker = flow_owner_by_client(&q->src, p->n_workers);
 	if (out->owner_worker == p->worker_idx)

@@ -125,7 +125,7 @@ static void open_entry(
 	if (unlikely(packet->kind == PACKET_FRAGMENT) && stage_walk(p, b, i))
 		return;
 	const struct snapshot_listener *l = stage_admit(p, b, i);
-	if (l == NULL || (l->affinity_s > 0 && stage_to_owner(p, b, i, &packet->src)))
+	if (l == NULL || (l->by_client && stage_to_owner(p, b, i, &packet->src)))
 		return;
 	bool starts = packet->protocol == NET_PROTO_UDP ||
 		      (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;

@@ -191,8 +191,7 @@ static void open_admitted(
 	struct pipeline *p, struct burst *b, uint32_t i, const struct snapshot_listener *l)
 {
 	const struct packet *packet = &b->packets[i];
-	if ((l->mode == SNAPSHOT_DNAT || l->affinity_s > 0) &&
-		stage_to_owner(p, b, i, &packet->src))
+	if (l->by_client && stage_to_owner(p, b, i, &packet->src))
 		return;
 	if (refuses_start(p, b, i) || !choose_backend(p, b, i, l))
 		return;
@@ -234,7 +233,7 @@ struct opening {
 // that may be elsewhere, is opened by itself.
 static bool may_be_opened_together(const struct snapshot_listener *l)
 {
-	return l->mode == SNAPSHOT_FULLNAT && l->affinity_s == 0 && l->scheduler == SNAPSHOT_MAGLEV;
+	return l->mode == SNAPSHOT_FULLNAT && !l->by_client && l->scheduler == SNAPSHOT_MAGLEV;
 }
 
 static void opening_prepare(

@@ -80,7 +80,7 @@ struct snapshot_listener {
 	uint8_t policy;         // timeout policy index
 	uint8_t scheduler;      // enum snapshot_scheduler
 	uint8_t client_address; // enum snapshot_client_address
-	uint8_t pad;
+	bool by_client; // the worker that the client's address names opens its flows, and has them: see listener_add
 };
 
 enum snapshot_backend_flags {

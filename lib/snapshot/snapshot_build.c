@@ -514,6 +514,21 @@ static void listener_place(struct build *b, const struct snapshot_listener *l)
 	b->listener_cells[at & b->s->listener_mask] = b->n_listeners;
 }
 
+// Where flows are opened by their client's worker, they lie there also when affinity or dnat is turned off: whoever misses one
+// must go on looking for it there, or it would begin again elsewhere. So it stays as it was once, while the listener is there.
+static bool opens_by_client(
+	const struct build *b, const struct service_input *in, uint32_t j, uint16_t slot)
+{
+	const struct service_listener *listener = &in->service->listeners[j];
+	if (in->mode == SNAPSHOT_DNAT || in->service->affinity_s > 0)
+		return true;
+	if (b->input->previous == NULL)
+		return false;
+	const struct snapshot_listener *before = snapshot_find_listener(
+		b->input->previous, slot, listener->protocol, listener->port);
+	return before != NULL && before->by_client;
+}
+
 static void listener_add(struct build *b, const struct service_input *in, uint32_t j, uint16_t slot,
 	const struct member_set *set)
 {
@@ -538,6 +553,7 @@ static void listener_add(struct build *b, const struct service_input *in, uint32
 		.policy = in->policy,
 		.scheduler = (uint8_t)in->service->scheduler,
 		.client_address = client_address_of(in->service, listener->protocol),
+		.by_client = opens_by_client(b, in, j, slot),
 	};
 	digest_listener(b, l, set->digest);
 	if (b->before == NULL) // else it can be found already
