@@ -122,7 +122,7 @@ static void open_entry(
 	struct pipeline *p, struct burst *b, uint32_t i, const struct flow_key *key, uint64_t hash)
 {
 	const struct packet *packet = &b->packets[i];
-	if (unlikely(packet->kind == PACKET_FRAGMENT) && stage_walk(p, b, i))
+	if (unlikely(packet->kind == PACKET_FRAGMENT) && stage_walk_first(p, b, i))
 		return;
 	const struct snapshot_listener *l = stage_admit(p, b, i);
 	if (l == NULL || (l->by_client && stage_to_owner(p, b, i, &packet->src)))
@@ -339,7 +339,7 @@ static __rte_noinline bool send_odd(struct pipeline *p, struct burst *b, uint32_
 		settled = follow_entry(p, b, i, ref);
 		removed = !settled || b->verdict[i] != PIPELINE_FORWARD;
 	}
-	if (!settled && p->directory != NULL && stage_to_holder(p, b, i, hash))
+	if (!settled && pipeline_may_have_holder(p, hash) && stage_to_holder(p, b, i, hash))
 		return removed;
 	if (!settled)
 		open_entry(p, b, i, key, hash);

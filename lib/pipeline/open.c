@@ -211,7 +211,7 @@ void stage_open(struct pipeline *p, struct burst *b, uint32_t i)
 		miss_from_backend(p, b, i);
 		return;
 	}
-	if (unlikely(packet->kind == PACKET_FRAGMENT) && stage_walk(p, b, i))
+	if (unlikely(packet->kind == PACKET_FRAGMENT) && stage_walk_first(p, b, i))
 		return; // its flow may be another worker's: fragments come by addresses alone
 	const struct snapshot_listener *l = stage_admit(p, b, i);
 	if (l != NULL)

@@ -235,7 +235,7 @@ static __rte_noinline bool decide_odd(
 	if (b->flow_idx[i] == FLOW_NONE || !stage_follow(p, b, i)) {
 		changed = true;
 		b->flow_idx[i] = FLOW_NONE;
-		if (p->directory == NULL || !stage_to_holder(p, b, i, hash))
+		if (!pipeline_may_have_holder(p, hash) || !stage_to_holder(p, b, i, hash))
 			stage_open(p, b, i);
 	}
 	if (b->flow_idx[i] == FLOW_NONE)
@@ -246,13 +246,14 @@ static __rte_noinline bool decide_odd(
 }
 
 // May this packet, which has no flow, be one of those that are opened together?
-static inline bool waits_to_be_opened(const struct pipeline *p, const struct burst *b, uint32_t i)
+static inline bool waits_to_be_opened(
+	const struct pipeline *p, const struct burst *b, uint32_t i, uint64_t hash)
 {
 	const struct packet *packet = &b->packets[i];
 	bool starts = packet->protocol == NET_PROTO_UDP ||
 		      (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 	return b->side[i] == FLOW_SIDE_CLIENT && starts && packet->kind == PACKET_FLOW &&
-	       p->directory == NULL;
+	       !pipeline_may_have_holder(p, hash);
 }
 
 struct decision {
@@ -314,7 +315,7 @@ static void stage_decide(struct pipeline *p, struct burst *b, const struct pendi
 		} else if ((d.added & bit) && is_among(&misses, pending->hashes[k])) {
 			late[n_late++] = (uint8_t)k;
 			continue;
-		} else if (waits_to_be_opened(p, b, i)) {
+		} else if (waits_to_be_opened(p, b, i, pending->hashes[k])) {
 			d.added |= bit;
 			misses.hashes[misses.n] = pending->hashes[k];
 			misses.at[misses.n++] = (uint8_t)i;

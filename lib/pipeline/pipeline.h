@@ -106,6 +106,8 @@ struct pipeline_backend_counters { // by backend_id; [worker writes, control rea
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct pipeline_backend_counters) == 64, "one line");
 
+#define PIPELINE_NOTES 1024
+
 struct pipeline {
 	// wiring, set once
 	uint16_t worker_idx;
@@ -143,6 +145,9 @@ struct pipeline {
 	uint8_t sweep_turn;  // of three slices of ageing two are the one-way table's
 	bool oneway_turn;    // ... so was the last one
 	uint32_t slice_done; // ... and how much of it was done
+	// Flows that began with a fragment at another worker (holder.c): tag of the hash | worker + 1, 0: none
+	bool has_notes;
+	uint64_t notes[PIPELINE_NOTES];
 };
 
 // Fills the own part: default rate limits (answers 1000/s burst 100, echo 1000/s burst 1000).

@@ -112,6 +112,20 @@ void stage_leave(struct burst *b, uint32_t i, const struct way *way);
 // A client's packet that no flow of this worker has: does the directory of adopted flows name another one? Then it is given on.
 // Not a packet that was given on already.
 bool stage_to_holder(struct pipeline *p, struct burst *b, uint32_t i, uint64_t hash);
+static inline uint64_t pipeline_note(const struct pipeline *p, uint64_t hash)
+{
+	return p->notes[(hash >> 20) % PIPELINE_NOTES];
+}
+// Is it worth asking?
+static inline bool pipeline_may_have_holder(const struct pipeline *p, uint64_t hash)
+{
+	return unlikely(p->directory != NULL) ||
+	       (unlikely(p->has_notes) &&
+		       flow_directory_tag(pipeline_note(p, hash)) == flow_directory_tag(hash));
+}
+// The first fragment of a flow that this worker has not: to the worker that has its client's flows, where one has; else to the
+// next, until each has seen it once. False: it may begin here.
+bool stage_walk_first(struct pipeline *p, struct burst *b, uint32_t i);
 
 // Removes a flow and gives its source port back.
 void stage_end_flow(struct pipeline *p, uint32_t flow_idx);
