@@ -92,10 +92,10 @@ void control_backends_remember(struct control *c)
 		c->memory = memory;
 		c->n_memory = n;
 	}
-	for (uint32_t id = 0; id < n; id++) {
-		if (!(c->published->backends[id].flags & SNAPSHOT_BACKEND_LISTED))
-			c->memory[id].known = false;
-	}
+	const uint32_t *ids;
+	uint32_t n_lingering = snapshot_lingering(c->published, &ids);
+	for (uint32_t i = 0; i < n_lingering; i++)
+		c->memory[ids[i]].known = false;
 	// Probes and operators change what is said of a backend too; those who tell of it remember it (below).
 	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
 		const struct service *s = service_store_at(c->store, i);

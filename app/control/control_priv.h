@@ -14,7 +14,9 @@
 #define CONTROL_RETIRE_TICK_MS 5
 #define CONTROL_NONE           UINT32_MAX // end of a chain
 
-enum control_work { CONTROL_WORK_BUILD = 1, CONTROL_WORK_FIB = 2 };
+// PART: compile what the store says has changed, and backends whose verdict did (control_touch); BUILD: everything.
+enum control_work { CONTROL_WORK_BUILD = 1, CONTROL_WORK_FIB = 2, CONTROL_WORK_PART = 4 };
+#define CONTROL_TOUCHED_MAX 64
 
 // A FIB is shared by the snapshots that were built with it.
 struct control_fib {
@@ -50,8 +52,13 @@ struct control_watched { // one probe
 	struct control_probe probe;
 	struct health_probe health;
 	bool used;
-	bool wanted;   // mark of the running reconcile
-	uint32_t next; // in its hash chain, or in the free list
+	uint32_t n_users; // backends of listeners that want it
+	uint32_t next;    // in its hash chain, or in the free list
+};
+
+struct control_followed { // probes of one service: indices into watched, one for each backend of a listener
+	uint32_t *probes;
+	uint32_t n_probes;
 };
 
 enum control_hop_use { CONTROL_HOP_GATEWAY = 1, CONTROL_HOP_BACKEND = 2, CONTROL_HOP_CLIENT = 4 };
@@ -135,6 +142,9 @@ struct control {
 	uint32_t n_releases, releases_cap;
 	uint64_t release_pass;
 	uint64_t own_hash; // of the own addresses last told to the twins
+	struct address
+		touched[CONTROL_TOUCHED_MAX]; // their verdicts have changed since the last build
+	uint32_t n_touched;
 	struct control_memory *memory;
 	uint32_t n_memory;
 	uint64_t remembered_generation; // of the store
@@ -152,6 +162,12 @@ struct control {
 	uint32_t *probe_chains;
 	uint32_t n_probe_chains; // power of two
 	uint32_t n_probes;
+	struct control_followed
+		*followed; // by index in the store, as long as no service comes or goes
+	uint32_t n_followed;
+	uint64_t
+		followed_generation; // of the store, up to which probes and neighbours have followed
+	uint64_t followed_names;
 	struct control_probe_hooks probe_hooks;
 	void *probe_arg;
 	uint64_t random;
@@ -170,6 +186,8 @@ struct control {
 	struct nexthop_fib *kernel_fib; // the kernel's routes alone
 	uint32_t fib_generation;
 	bool is_hop_missed; // a gateway or backend found no free index
+	bool is_hop_behind; // some entries may be needed no longer
+	uint64_t hops_reconciled_ns;
 	struct control_nexthop_hooks hop_hooks;
 	void *hop_arg;
 
@@ -200,6 +218,8 @@ int control_change(struct control *c, uint32_t work, struct error *err);
 // The same where nobody can be told: a failure is noted and tried again.
 void control_change_noted(struct control *c, uint32_t work);
 int control_publish_now(struct control *c, uint32_t work, struct error *err);
+// The verdict on this address has changed: what of CONTROL_WORK there is to do.
+uint32_t control_touch(struct control *c, const struct address *address);
 void control_publish_tick(struct control *c);
 void control_publish_end(struct control *c);
 
@@ -212,6 +232,8 @@ void control_deadlines_tick(struct control *c);
 void control_probes_init(struct control *c);
 void control_probes_end(struct control *c);
 int control_probes_reconcile(struct control *c); // starts and stops what the store says
+// The same for services that have changed since; no service came or went.
+int control_probes_follow(struct control *c);
 enum health_probe_verdict control_probe_verdict(void *arg, const struct service *s,
 	const struct service_listener *l, const struct address *address, uint16_t port);
 // The probe that speaks for a backend of a listener, or NULL: none (or not yet).
@@ -229,6 +251,8 @@ void control_note_probe(
 int control_hops_init(struct control *c);
 void control_hops_end(struct control *c);
 void control_hops_reconcile(struct control *c); // gateways and on-link backends have entries
+// Those of services that have changed since have; what they no longer need is found by the tick. Before control_probes_follow.
+void control_hops_follow(struct control *c);
 bool control_is_on_link(void *arg, const struct address *address); // arg: struct control
 struct nexthop_fib *control_hops_fib(struct control *c);           // gives a new FIB
 void control_hops_wanted(struct control *c);

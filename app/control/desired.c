@@ -158,7 +158,7 @@ int control_put_service(
 	bool changed = false;
 	rc = service_store_put(c->store, service, &changed, err);
 	if (rc == 0 && changed) {
-		rc = control_change(c, CONTROL_WORK_BUILD, err);
+		rc = control_change(c, CONTROL_WORK_PART, err);
 		if (rc != 0)
 			restore_service(c, service, former);
 	}
@@ -181,7 +181,7 @@ int control_remove_service(struct control *c, const char *namespace, const char 
 		return error_add(err, ENOMEM, "", "out of memory");
 	int rc = service_store_remove(c->store, namespace, name, owner, err);
 	if (rc == 0) {
-		rc = control_change(c, CONTROL_WORK_BUILD, err);
+		rc = control_change(c, CONTROL_WORK_PART, err);
 		if (rc != 0)
 			service_store_put(c->store, former, NULL, NULL);
 	}

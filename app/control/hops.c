@@ -24,6 +24,8 @@
 	(30 * 60 * CLOCK_S) // then a worker must ask again, which it does when a flow needs it
 #define CLIENT_FAILED_NS    (10 * CLOCK_S)
 #define RESOLVE_INTERVAL_NS CLOCK_S
+#define BEHIND_NS \
+	(10 * CLOCK_S) // entries that no backend needs any more are found out in this time
 
 int control_hops_init(struct control *c)
 {
@@ -216,8 +218,29 @@ static void hop_need(
 		hop_resolve(c, idx);
 }
 
+static void need_backends(struct control *c, const struct service *s)
+{
+	for (uint32_t k = 0; k < s->n_backends; k++) {
+		uint8_t port_idx;
+		if (is_on_link(c, &s->backends[k].address, &port_idx))
+			hop_need(c, port_idx, &s->backends[k].address, CONTROL_HOP_BACKEND);
+	}
+}
+
+void control_hops_follow(struct control *c)
+{
+	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
+		const struct service *s = service_store_at(c->store, i);
+		if (s->generation > c->followed_generation)
+			need_backends(c, s);
+	}
+	c->is_hop_behind = true;
+}
+
 void control_hops_reconcile(struct control *c)
 {
+	c->is_hop_behind = false;
+	c->hops_reconciled_ns = control_now_ns(c);
 	for (uint32_t i = 0; i < c->n_hops; i++) {
 		c->hops[i].marked = false;
 		c->hops[i].use &= CONTROL_HOP_CLIENT;
@@ -227,14 +250,8 @@ void control_hops_reconcile(struct control *c)
 			hop_need(c, c->routes[i].port_idx, &c->routes[i].gateway,
 				CONTROL_HOP_GATEWAY);
 	}
-	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
-		const struct service *s = service_store_at(c->store, i);
-		for (uint32_t k = 0; k < s->n_backends; k++) {
-			uint8_t port_idx;
-			if (is_on_link(c, &s->backends[k].address, &port_idx))
-				hop_need(c, port_idx, &s->backends[k].address, CONTROL_HOP_BACKEND);
-		}
-	}
+	for (uint32_t i = 0; i < service_store_count(c->store); i++)
+		need_backends(c, service_store_at(c->store, i));
 	for (uint32_t i = 0; i < c->n_hops; i++) {
 		struct control_hop *h = &c->hops[i];
 		if (h->life != CONTROL_HOP_LIVE || h->use != 0)
@@ -487,7 +504,8 @@ void control_hops_tick(struct control *c)
 			n_most--;
 		}
 	}
-	if (c->is_hop_missed) {
+	bool is_due = c->is_hop_behind && control_now_ns(c) - c->hops_reconciled_ns > BEHIND_NS;
+	if (c->is_hop_missed || is_due) {
 		c->is_hop_missed = false;
 		control_hops_reconcile(c);
 		changed |= (c->work & CONTROL_WORK_FIB) != 0;

@@ -17,8 +17,18 @@ void control_probes_init(struct control *c)
 	c->free_watched = CONTROL_NONE;
 }
 
+static void followed_free(struct control *c)
+{
+	for (uint32_t i = 0; i < c->n_followed; i++)
+		free(c->followed[i].probes);
+	free(c->followed);
+	c->followed = NULL;
+	c->n_followed = 0;
+}
+
 void control_probes_end(struct control *c)
 {
+	followed_free(c);
 	free(c->watched);
 	free(c->probe_chains);
 }
@@ -198,11 +208,12 @@ static const struct health_probe *find_sibling(
 	return NULL;
 }
 
-static int want_probe(struct control *c, const struct control_probe *target)
+static int want_probe(struct control *c, const struct control_probe *target, uint32_t *out_idx)
 {
 	uint32_t idx = probe_find(c, target);
 	if (idx != CONTROL_NONE) {
-		c->watched[idx].wanted = true;
+		c->watched[idx].n_users++;
+		*out_idx = idx;
 		return 0;
 	}
 	if (c->n_probes >= c->n_probe_chains && chains_grow(c) != 0)
@@ -222,7 +233,9 @@ static int want_probe(struct control *c, const struct control_probe *target)
 	w->probe.id = id;
 	w->health = health;
 	w->health.n_ok_row = w->health.n_fail_row = 0;
-	w->used = w->wanted = true;
+	w->used = true;
+	w->n_users = 1;
+	*out_idx = idx;
 	chain_insert(c, idx);
 	c->n_probes++;
 	if (c->probe_hooks.start != NULL)
@@ -245,10 +258,16 @@ static void stop_probe(struct control *c, uint32_t idx)
 		c->probe_hooks.stop(c->probe_arg, w->probe.id);
 }
 
-static int want_service(struct control *c, const struct service *s)
+// *out is the caller's also on failure.
+static int follow_service(struct control *c, const struct service *s, struct control_followed *out)
 {
+	*out = (struct control_followed){ 0 };
 	if (s->check.kind == SERVICE_CHECK_NONE)
 		return 0;
+	size_t n_max = (size_t)s->n_listeners * s->n_backends;
+	out->probes = malloc((n_max + 1) * sizeof(*out->probes));
+	if (out->probes == NULL)
+		return -ENOMEM;
 	for (uint32_t i = 0; i < s->n_listeners; i++) {
 		const struct service_listener *l = &s->listeners[i];
 		for (uint32_t k = 0; k < s->n_backends; k++) {
@@ -257,27 +276,68 @@ static int want_service(struct control *c, const struct service *s)
 			struct control_probe target;
 			if (port == 0 || !probe_target(s, l, b, port, &target))
 				continue;
-			int rc = want_probe(c, &target);
+			int rc = want_probe(c, &target, &out->probes[out->n_probes]);
 			if (rc != 0)
 				return rc;
+			out->n_probes++;
 		}
 	}
 	return 0;
 }
 
+// Half done: everything has to be gone through again.
+static int follow_fail(struct control *c, int rc)
+{
+	c->followed_names = UINT64_MAX;
+	return rc;
+}
+
 int control_probes_reconcile(struct control *c)
 {
+	uint32_t n = service_store_count(c->store);
+	followed_free(c);
+	c->followed = calloc(n + 1, sizeof(*c->followed));
+	if (c->followed == NULL)
+		return follow_fail(c, -ENOMEM);
 	for (uint32_t i = 0; i < c->n_watched; i++)
-		c->watched[i].wanted = false;
-	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
-		int rc = want_service(c, service_store_at(c->store, i));
-		if (rc != 0)
-			return rc; // those that run go on
+		c->watched[i].n_users = 0;
+	for (; c->n_followed < n; c->n_followed++) {
+		uint32_t i = c->n_followed;
+		int rc = follow_service(c, service_store_at(c->store, i), &c->followed[i]);
+		if (rc != 0) {
+			free(c->followed[i].probes);
+			return follow_fail(c, rc); // those that run go on
+		}
 	}
 	for (uint32_t i = 0; i < c->n_watched; i++) {
-		if (c->watched[i].used && !c->watched[i].wanted)
+		if (c->watched[i].used && c->watched[i].n_users == 0)
 			stop_probe(c, i);
 	}
+	c->followed_generation = service_store_generation(c->store);
+	c->followed_names = service_store_names_generation(c->store);
+	return 0;
+}
+
+int control_probes_follow(struct control *c)
+{
+	for (uint32_t i = 0; i < c->n_followed; i++) {
+		const struct service *s = service_store_at(c->store, i);
+		struct control_followed former = c->followed[i], fresh;
+		if (s->generation <= c->followed_generation)
+			continue;
+		int rc = follow_service(c, s, &fresh);
+		if (rc != 0) {
+			free(fresh.probes);
+			return follow_fail(c, rc);
+		}
+		c->followed[i] = fresh;
+		for (uint32_t k = 0; k < former.n_probes; k++) {
+			if (--c->watched[former.probes[k]].n_users == 0)
+				stop_probe(c, former.probes[k]);
+		}
+		free(former.probes);
+	}
+	c->followed_generation = service_store_generation(c->store);
 	return 0;
 }
 
@@ -316,6 +376,6 @@ uint32_t control_probe_report(struct control *c, uint32_t id, bool ok, const cha
 	// A backend that nobody had heard of yet counts as up: its first success changes nothing.
 	if (before == HEALTH_PROBE_UNKNOWN && w->health.verdict == HEALTH_PROBE_UP)
 		return delay_ms;
-	control_change_noted(c, CONTROL_WORK_BUILD);
+	control_change_noted(c, control_touch(c, &w->probe.address));
 	return delay_ms;
 }

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WORK_COMPILES (CONTROL_WORK_BUILD | CONTROL_WORK_PART)
 // What is given back in this time is one batch; after that time flow counters are not believed any more.
 #define RELEASE_SPAN_NS (10 * CLOCK_S)
 #define RELEASE_MAX_NS  (7 * 24 * 3600 * CLOCK_S)
@@ -124,8 +125,11 @@ static void release_numbers(
 	struct control_release *r = open_release(c);
 	if (r == NULL)
 		return;
-	for (uint32_t id = 0; id < before->n_backends; id++) {
-		if (!is_listed(before, id) || is_listed(after, id))
+	const uint32_t *ids;
+	uint32_t n = snapshot_lingering(after, &ids);
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t id = ids[i];
+		if (!is_listed(before, id))
 			continue;
 		if (array_grow(r->backend_ids, r->n_backend_ids, r->backend_ids_cap) != 0)
 			return;
@@ -227,7 +231,8 @@ static void tell_addresses(struct control *c)
 static int build(struct control *c, uint32_t work, struct control_fib *fib, struct snapshot **out,
 	struct error *err)
 {
-	if (work & CONTROL_WORK_BUILD || c->published == NULL) {
+	if (work & WORK_COMPILES || c->published == NULL) {
+		const struct snapshot_touched touched = { c->touched, c->n_touched };
 		struct snapshot_input input = {
 			.store = c->store,
 			.registry = c->registry,
@@ -238,6 +243,7 @@ static int build(struct control *c, uint32_t work, struct control_fib *fib, stru
 			.generation = c->generation + 1,
 			.wall_ms = clock_wall_ms(),
 			.previous = c->published,
+			.touched = work & CONTROL_WORK_BUILD ? NULL : &touched,
 		};
 		return snapshot_build(&input, out, err);
 	}
@@ -245,16 +251,48 @@ static int build(struct control *c, uint32_t work, struct control_fib *fib, stru
 	return *out != NULL ? 0 : error_add(err, ENOMEM, "", "out of memory");
 }
 
+uint32_t control_touch(struct control *c, const struct address *address)
+{
+	if (c->n_touched == CONTROL_TOUCHED_MAX)
+		return CONTROL_WORK_BUILD;
+	c->touched[c->n_touched++] = *address;
+	return CONTROL_WORK_PART;
+}
+
+// Probes and neighbours as the store has it. 0 or -ENOMEM.
+static int follow_store(struct control *c, uint32_t work)
+{
+	if (work & CONTROL_WORK_BUILD) {
+		int rc = control_probes_reconcile(c);
+		if (rc == 0)
+			control_hops_reconcile(c);
+		return rc;
+	}
+	control_hops_follow(c);
+	return control_probes_follow(c);
+}
+
+// What comes after workers have been given `next`.
+static void settle(struct control *c, uint32_t work, const struct snapshot *before,
+	const struct snapshot *next)
+{
+	control_backends_remember(c);
+	if (work & CONTROL_WORK_BUILD || before == NULL || before->own != next->own)
+		tell_addresses(c);
+	c->n_touched = 0;
+}
+
 int control_publish_now(struct control *c, uint32_t work, struct error *err)
 {
 	struct snapshot *next = NULL, *before = c->published;
 	struct control_fib *fib = c->fib, *fib_before = c->fib;
-	if (work & CONTROL_WORK_BUILD || before == NULL) {
-		int rc = control_probes_reconcile(c);
-		if (rc != 0)
-			return error_add(err, -rc, "", "out of memory");
-		control_hops_reconcile(c);
-	}
+	work |= c->work;
+	if (before == NULL ||
+		(work & CONTROL_WORK_PART &&
+			c->followed_names != service_store_names_generation(c->store)))
+		work |= CONTROL_WORK_BUILD;
+	if (work & WORK_COMPILES && follow_store(c, work) != 0)
+		return error_add(err, ENOMEM, "", "out of memory");
 	// Reconciling may have made entries, and so asked for a new FIB.
 	work |= c->work;
 	if (array_grow(c->retired, c->n_retired, c->retired_cap) != 0)
@@ -277,13 +315,11 @@ int control_publish_now(struct control *c, uint32_t work, struct error *err)
 	control_numbers_keep(c);
 	if (c->dp != NULL)
 		dataplane_publish(c->dp, next);
-	if (before != NULL && work & CONTROL_WORK_BUILD)
+	if (before != NULL && work & WORK_COMPILES)
 		release_numbers(c, before, next);
 	retire_snapshot(c, before, fib_before);
-	if (work & CONTROL_WORK_BUILD || before == NULL) {
-		control_backends_remember(c);
-		tell_addresses(c);
-	}
+	if (work & WORK_COMPILES)
+		settle(c, work, before, next);
 	return 0;
 }
 
@@ -344,7 +380,7 @@ void control_publish_tick(struct control *c)
 	reclaim_numbers(c);
 	// The flows of a removed backend have had their drain timeout: a build marks them.
 	if (c->published != NULL && clock_wall_ms() >= snapshot_registry_next_reset_ms(c->registry))
-		control_change_noted(c, CONTROL_WORK_BUILD);
+		control_change_noted(c, CONTROL_WORK_PART);
 }
 
 void control_publish_end(struct control *c)

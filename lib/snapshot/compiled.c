@@ -10,6 +10,13 @@ struct compiled *build_compiled_of(const struct snapshot *s)
 	return ((const struct holder *)s->owner)->compiled;
 }
 
+uint32_t snapshot_lingering(const struct snapshot *s, const uint32_t **out_ids)
+{
+	const struct compiled *compiled = build_compiled_of(s);
+	*out_ids = compiled->lingering;
+	return compiled->n_lingering;
+}
+
 void build_root_put(struct build_root *root)
 {
 	if (root == NULL || --root->n_users > 0)

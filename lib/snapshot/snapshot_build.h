@@ -92,6 +92,8 @@ struct snapshot_input {
 // result is the same either way.
 int snapshot_build(const struct snapshot_input *input, struct snapshot **out, struct error *err);
 void snapshot_destroy(struct snapshot *s);
+// Backends that have a row and are not desired any more, in no order; borrowed from the snapshot.
+uint32_t snapshot_lingering(const struct snapshot *s, const uint32_t **out_ids);
 // Do VIPs of this family take the service's backends of the other one?
 bool snapshot_family_crosses(const struct service *s, bool vip_is_v4);
 // The same compiled content with another FIB and generation; shares tables (reference counted inside; control thread only).
