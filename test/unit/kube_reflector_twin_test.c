@@ -649,6 +649,9 @@ static void life(uint64_t seed)
 		w->is_storm = false;
 		run(w, false, 6 * 60 * CLOCK_S, 5);
 		run(w, false, 5 * CLOCK_S, 0);
+		if (!kube_reflector_status(w->reflector)
+				->is_watching) // it has just come to its end
+			run(w, false, 5 * CLOCK_S, 0);
 		same_check(w);
 	}
 	count(w);
