@@ -127,6 +127,7 @@ struct settings_kubernetes {
 	char namespace[64];                 // of the Leases
 	char node_name[64];                 // "auto" = the host's name
 	char finalizer[128];                // "" = none
+	bool readiness_gate;                // of pods: followed and written
 	uint64_t lease_duration_ns;         // whole seconds
 	uint64_t lease_renew_ns;            // < duration
 	uint64_t lease_retry_ns;            // 1.2 x retry < renew

@@ -795,6 +795,13 @@ static const struct schema_field kubernetes_fields[] = {
 		.check = check_finalizer,
 		.help = "Finalizer that keeps a Service until its addresses are released; empty: "
 			"none." },
+	{ .name = "readiness_gate",
+		.type = SCHEMA_BOOL,
+		IN(settings_kubernetes, readiness_gate),
+		.default_text = "false",
+		.help = "Follow pods and set the condition sluice-lb.github.io/healthy on those "
+			"whose readinessGates ask for it; needs "
+			"config/kubernetes/readiness-gate." },
 	{ .name = "lease_duration",
 		.type = SCHEMA_DURATION,
 		IN(settings_kubernetes, lease_duration_ns),

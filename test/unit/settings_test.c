@@ -84,6 +84,7 @@ static void test_defaults(void **state)
 	assert_true(s->kubernetes.lease_renew_ns == 10 * CLOCK_S);
 	assert_true(s->kubernetes.lease_retry_ns == 2 * CLOCK_S);
 	assert_int_equal(s->kubernetes.n_pools, 0);
+	assert_false(s->kubernetes.readiness_gate);
 	assert_int_equal(s->punt_rate, 10000);
 	assert_int_equal(s->log.level, LOG_LEVEL_INFO);
 	assert_int_equal(s->log.format, LOG_TEXT);
@@ -152,7 +153,7 @@ static void test_kubernetes(void **state)
 	struct settings *s = load_good(text);
 	const struct settings_kubernetes *k = &s->kubernetes;
 	const struct settings_pool *gold = &k->pools[0], *rest = &k->pools[1];
-	assert_true(k->enabled && k->default_class);
+	assert_true(k->enabled && k->default_class && k->readiness_gate);
 	assert_string_equal(k->kubeconfig, "/root/.kube/config");
 	assert_string_equal(k->class, "example.com/lb");
 	assert_string_equal(k->zone, "zone-a");

@@ -76,6 +76,7 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 	cluster_pools_look(c);
 	if (!kube_cluster_is_synced(c->model))
 		return;
+	cluster_gate_drain(c);
 	if (!c->is_applied) {
 		if (cluster_apply_first(c) == -ENOMEM) {
 			evtimer_add(c->drain, &again);
@@ -148,7 +149,8 @@ static int model_create(
 		.n_refused = n_refused,
 		.resources = 1u << KUBE_CLUSTER_SERVICES | 1u << KUBE_CLUSTER_SLICES |
 			     1u << KUBE_CLUSTER_NODES | 1u << KUBE_CLUSTER_NAMESPACES |
-			     1u << KUBE_CLUSTER_POOLS,
+			     1u << KUBE_CLUSTER_POOLS |
+			     (config->has_gate ? 1u << KUBE_CLUSTER_PODS : 0),
 		.allowed = cluster_pools_allow,
 		.arg = c,
 	};
@@ -201,6 +203,8 @@ static int edges_start(struct source_cluster *c, const struct source_cluster_con
 		rc = cluster_writer_start(c);
 	if (rc == 0)
 		rc = cluster_pool_status_start(c);
+	if (rc == 0 && config->has_gate)
+		rc = cluster_gate_start(c);
 	if (rc == 0)
 		rc = cluster_leases_start(c, config);
 	return rc;
@@ -238,6 +242,8 @@ int source_cluster_create(struct control *control, const struct source_cluster_c
 			cluster_auth_kubeconfig(c->auth)->server, "%s", cluster_auth_why(c->auth));
 	for (uint32_t i = 0; i < ARRAY_SIZE(followed); i++)
 		cluster_feed_start(&c->feeds[followed[i]]);
+	if (config->has_gate)
+		cluster_feed_start(&c->feeds[KUBE_CLUSTER_PODS]);
 	evtimer_add(c->guard, &(struct timeval){ .tv_sec = 1 });
 	*out = c;
 	return 0;
@@ -264,6 +270,7 @@ void source_cluster_destroy(struct source_cluster *c)
 		return;
 	control_set_cluster_hook(c->control, NULL, NULL);
 	cluster_leases_end(c);
+	cluster_gate_end(c);
 	cluster_pool_status_end(c);
 	cluster_writer_end(c);
 	cluster_voices_end(c);

@@ -31,6 +31,7 @@ struct source_cluster_config {  // texts are copied
 	const char *namespace; // of the Leases
 	const char *node_name; // not empty
 	const char *finalizer; // "" = none
+	bool has_gate;         // pods are followed, and their readiness gate is written
 	uint32_t lease_ms, lease_renew_ms, lease_retry_ms;
 	const struct source_cluster_pool *pools;
 	uint32_t n_pools;

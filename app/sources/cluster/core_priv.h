@@ -102,6 +102,7 @@ struct cluster_leases;      // lease.c
 struct cluster_writer;      // writer.c
 struct cluster_voices;      // events.c
 struct cluster_pool_status; // pool_status.c
+struct cluster_gate;        // gate.c
 struct cluster_access;      // access.c
 
 struct source_cluster {
@@ -131,8 +132,9 @@ struct source_cluster {
 	struct cluster_writer *writer;
 	struct cluster_voices *voices;
 	struct cluster_pool_status *pool_status;
-	uint32_t n_guards;   // records whose guard is on
-	struct event *guard; // looks at them
+	struct cluster_gate *gate; // NULL: switched off
+	uint32_t n_guards;         // records whose guard is on
+	struct event *guard;       // looks at them
 	// counts
 	uint64_t n_applied;
 	uint64_t n_apply_errors;
@@ -232,6 +234,11 @@ void cluster_voices_add(struct source_cluster *c, const struct cluster_record *r
 int cluster_pool_status_start(struct source_cluster *c);
 void cluster_pool_status_end(struct source_cluster *c);
 void cluster_pool_status_see(struct source_cluster *c, const json_t *pool);
+
+// ---------------------------------------------------------------- gate.c
+int cluster_gate_start(struct source_cluster *c);
+void cluster_gate_end(struct source_cluster *c);
+void cluster_gate_drain(struct source_cluster *c); // pods that the model has news of
 
 // ---------------------------------------------------------------- writer.c
 int cluster_writer_start(struct source_cluster *c);
