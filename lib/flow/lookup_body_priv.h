@@ -10,9 +10,9 @@
 // A function cannot take the place of this: the compare must be inlined, and may be only into a
 // function compiled for the same instructions.
 //
-// Nothing waits for a line that was not asked for one loop earlier; a bucket's is asked for as soon as its hash is known, while
-// the next hashes are made. Records are compared in the order in which they were asked for: those that were found
-// in a second bucket come last, so that nobody waits behind them. Measured: see sluice-bench table.
+// Nothing waits for a line that was not asked for FLOW_AHEAD keys or FLOW_LAG records earlier. Records are compared in the order in
+// which they were asked for: those that were found in a second bucket come last, so that nobody waits behind them. Measured:
+// see sluice-bench table.
 
 FLOW_TARGET static void FLOW_NAME(flow_hash_lines)(const struct flow_table *table,
 	const struct flow_key *keys, uint32_t n, uint64_t *hashes, uint64_t *lines)
@@ -29,6 +29,25 @@ FLOW_TARGET static inline struct flow_candidate FLOW_NAME(flow_take)(const struc
 	return (struct flow_candidate){ .entry = entry, .key = key };
 }
 
+struct FLOW_NAME(flow_question) {
+	const struct flow_table *table;
+	const struct flow_key *keys;
+	const uint64_t *hashes;
+	uint32_t *out_idx;
+	uint8_t *out_side;
+};
+
+FLOW_TARGET static inline __attribute__((always_inline)) void FLOW_NAME(flow_settle)(
+	const struct FLOW_NAME(flow_question) * q, const struct flow_candidate *c)
+{
+	uint32_t entry = c->entry, i = c->key;
+	// The first equal tag is another key's, about once in 3,000 look-ups.
+	if (unlikely(!flow_entry_matches(q->table, entry, &q->keys[i])))
+		entry = flow_find_entry(q->table, &q->keys[i], q->hashes[i]);
+	q->out_idx[i] = entry == FLOW_ENTRY_NONE ? FLOW_NONE : flow_entry_idx(entry);
+	q->out_side[i] = flow_entry_side(entry);
+}
+
 FLOW_TARGET static void FLOW_NAME(flow_bulk)(const struct flow_table *table,
 	const struct flow_key *keys, uint32_t n, uint64_t *hashes, uint32_t *out_idx,
 	uint8_t *out_side)
@@ -36,16 +55,23 @@ FLOW_TARGET static void FLOW_NAME(flow_bulk)(const struct flow_table *table,
 	uint64_t lines[FLOW_BULK_MAX]; // where the bucket to look into lies
 	struct flow_candidate found[FLOW_BULK_MAX];
 	uint32_t later[FLOW_BULK_MAX]; // keys to look for in their other bucket
-	uint32_t n_found = 0, n_later = 0;
+	uint32_t n_found = 0, n_later = 0, n_done = 0;
+	const struct FLOW_NAME(flow_question) q = { table, keys, hashes, out_idx, out_side };
 	const char *buckets = table->buckets;
 
 	FLOW_NAME(flow_hash_lines)(table, keys, n, hashes, lines);
+	for (uint32_t i = 0; i < n && i < FLOW_AHEAD; i++)
+		flow_prefetch_line(buckets + lines[i]);
 #pragma GCC unroll 2
 	for (uint32_t i = 0; i < n; i++) {
+		if (i + FLOW_AHEAD < n)
+			flow_prefetch_line(buckets + lines[i + FLOW_AHEAD]);
 		const struct flow_bucket *bucket = (const void *)(buckets + lines[i]);
 		uint32_t mask = FLOW_MATCH(bucket, flow_tag(hashes[i]));
 		if (likely(mask != 0)) {
 			found[n_found++] = FLOW_NAME(flow_take)(table, bucket, mask, i);
+			if (n_found > n_done + FLOW_LAG)
+				FLOW_NAME(flow_settle)(&q, &found[n_done++]);
 			continue;
 		}
 		out_idx[i] = FLOW_NONE;
@@ -64,14 +90,8 @@ FLOW_TARGET static void FLOW_NAME(flow_bulk)(const struct flow_table *table,
 	}
 
 #pragma GCC unroll 2
-	for (uint32_t k = 0; k < n_found; k++) {
-		uint32_t entry = found[k].entry, i = found[k].key;
-		// The first equal tag is another key's, about once in 3,000 look-ups.
-		if (unlikely(!flow_entry_matches(table, entry, &keys[i])))
-			entry = flow_find_entry(table, &keys[i], hashes[i]);
-		out_idx[i] = entry == FLOW_ENTRY_NONE ? FLOW_NONE : flow_entry_idx(entry);
-		out_side[i] = flow_entry_side(entry);
-	}
+	for (uint32_t k = n_done; k < n_found; k++)
+		FLOW_NAME(flow_settle)(&q, &found[k]);
 }
 
 #undef FLOW_TARGET
