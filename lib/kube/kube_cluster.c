@@ -235,9 +235,10 @@ static void object_fini(struct kube_object *object, enum kube_cluster_resource r
 {
 	if (resource == KUBE_CLUSTER_SERVICES)
 		owner_destroy((struct kube_owner *)object);
-	else if (resource == KUBE_CLUSTER_SLICES)
+	else if (resource == KUBE_CLUSTER_SLICES) {
 		free(((struct kube_packed_slice *)object)->block);
-	else if (resource == KUBE_CLUSTER_NAMESPACES)
+		free(((struct kube_packed_slice *)object)->refusal);
+	} else if (resource == KUBE_CLUSTER_NAMESPACES)
 		free(((struct kube_namespace *)object)->labels);
 	else if (resource == KUBE_CLUSTER_PODS)
 		free(((struct kube_pod_object *)object)->block);

@@ -90,6 +90,7 @@ struct kube_packed_slice {
 	struct kube_slice slice; // its arrays and texts lie in block
 	void *block;
 	uint64_t version; // of uid and resourceVersion; 0 = none
+	char *refusal; // packed findings of the newest version, which makes no sense; NULL: it does
 };
 
 struct kube_owner {
@@ -226,6 +227,8 @@ uint32_t kube_face_addresses(const struct kube_face *face, struct address *out);
 
 // ---------------------------------------------------------------- kube_packed.c
 int kube_packed_put(struct kube_cluster *c, const json_t *object);
+// What is wrong with the newest versions of an owner's slices, among the notes.
+void kube_packed_note(const struct kube_owner *owner, struct error *notes);
 void kube_packed_remove(struct kube_cluster *c, struct kube_packed_slice *slice);
 
 // ---------------------------------------------------------------- kube_claims.c

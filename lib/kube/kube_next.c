@@ -363,6 +363,7 @@ static int face_build(
 	if (can_serve(face)) {
 		const struct kube_claim *winner = kube_claims_winner(c, face);
 		admit_addresses(&b);
+		kube_packed_note(owner, &notes);
 		if (winner)
 			note_winner(winner, findings);
 		else if (b.n_vips)

@@ -150,6 +150,7 @@ void kube_packed_remove(struct kube_cluster *c, struct kube_packed_slice *slice)
 	struct kube_owner *owner = slice->owner;
 	detach(c, slice);
 	free(slice->block);
+	free(slice->refusal);
 	kube_map_remove(&c->slices, &slice->object);
 	if (owner == NULL)
 		return;
@@ -181,6 +182,8 @@ static int replace(struct kube_cluster *c, struct kube_packed_slice *slice,
 	}
 	detach(c, slice);
 	free(slice->block);
+	free(slice->refusal);
+	slice->refusal = NULL;
 	slice->block = block;
 	slice->slice = packed;
 	slice->slice.namespace = slice->object.namespace;
@@ -204,7 +207,8 @@ static int take(struct kube_cluster *c, const json_t *object, const struct kube_
 	const char *namespace, *name;
 	struct kube_packed_slice *slice = known;
 	kube_identity_read(object, &namespace, &name);
-	if (known && known->owner && strcmp(known->owner->object.name, fresh->service) == 0 &&
+	if (known && known->refusal == NULL &&
+		strcmp(known->owner->object.name, fresh->service) == 0 &&
 		slices_equal(&known->slice, fresh)) {
 		bool is_newer = known->slice.resource_version != fresh->resource_version;
 		known->slice.resource_version = fresh->resource_version;
@@ -222,6 +226,57 @@ static int take(struct kube_cluster *c, const json_t *object, const struct kube_
 	else if (slice->owner == NULL)
 		kube_packed_remove(c, slice);
 	return rc;
+}
+
+// Its last good version stays, and that is said; of one that was never good, what can be known is whose it is.
+static int refuse(struct kube_cluster *c, const json_t *object, const struct error *err,
+	struct kube_packed_slice *known, const char *service)
+{
+	struct kube_slice none = { .service = service };
+	int rc = 0;
+	c->n_bad_objects++;
+	if (known == NULL && service[0])
+		rc = take(c, object, &none, NULL);
+	if (known == NULL && service[0] && rc == 0) {
+		const char *namespace, *name;
+		kube_identity_read(object, &namespace, &name);
+		known = kube_map_find(&c->slices, namespace, name);
+	}
+	if (rc != 0 || known == NULL)
+		return rc;
+	char *refusal = kube_findings_pack(err);
+	if (refusal == NULL)
+		return -ENOMEM;
+	free(known->refusal);
+	known->refusal = refusal;
+	known->version = kube_version_of(object);
+	return kube_owner_touch(c, known->owner);
+}
+
+// The next one by name that is refused.
+static const struct kube_packed_slice *next_refused(
+	const struct kube_owner *owner, const char *after)
+{
+	const struct kube_packed_slice *best = NULL;
+	for (const struct kube_packed_slice *slice = owner->slices; slice; slice = slice->next)
+		if (slice->refusal && strcmp(slice->object.name, after) > 0 &&
+			(best == NULL || strcmp(slice->object.name, best->object.name) < 0))
+			best = slice;
+	return best;
+}
+
+void kube_packed_note(const struct kube_owner *owner, struct error *notes)
+{
+	const struct kube_packed_slice *slice = next_refused(owner, "");
+	for (; slice && notes->n_items < KUBE_NOTES_MAX;
+		slice = next_refused(owner, slice->object.name)) {
+		struct error findings = { 0 };
+		char prefix[300];
+		snprintf(prefix, sizeof(prefix), "endpointslices/%s ", slice->object.name);
+		kube_findings_unpack(slice->refusal, &findings);
+		error_merge(notes, &findings, prefix);
+		error_fini(&findings);
+	}
 }
 
 int kube_packed_put(struct kube_cluster *c, const json_t *object)
@@ -243,7 +298,7 @@ int kube_packed_put(struct kube_cluster *c, const json_t *object)
 	kube_slice_read(&r, object, &fresh);
 	int rc = 0;
 	if (r.n_bad > 0)
-		c->n_bad_objects++; // its last good version stays
+		rc = refuse(c, object, &err, known, fresh.service);
 	else if (fresh.service[0] == '\0' && known)
 		kube_packed_remove(c, known);
 	else if (fresh.service[0] != '\0')
