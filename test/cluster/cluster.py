@@ -108,10 +108,11 @@ class Certificates:
 
 
 def make_network(namespace):
-    """The namespace of an API: a bridge that others are attached to."""
+    """The namespace of an API: a bridge that others are attached to. Its MAC is its own: else it changes as ports come and go."""
     run("ip", "netns", "add", namespace)
     run("ip", "-n", namespace, "-batch", "-", text_in=(
-        f"link set lo up\nlink add mgmt type bridge forward_delay 0 stp_state 0\naddr add {ADDRESS}/24 dev mgmt\nlink set mgmt up\n"))
+        "link set lo up\nlink add mgmt address 02:00:00:00:08:01 type bridge forward_delay 0 stp_state 0\n"
+        f"addr add {ADDRESS}/24 dev mgmt\nlink set mgmt up\n"))
 
 
 def attach(api_namespace, namespace, i):
@@ -195,6 +196,10 @@ class Cluster:
                    f"--cert-dir={self.path('own')}", "--shutdown-delay-duration=0", *gates, *more)
         if wait:
             self.wait_ready()
+            if "controllers" in self.children:
+                # left alone they come back after a pause of their own, of up to half a minute
+                self.end("controllers", signal.SIGKILL)
+                self.start_controllers()
 
     def start_controllers(self):
         self.spawn("controllers", self.program("kube-controller-manager"), f"--kubeconfig={self.path('admin.conf')}",

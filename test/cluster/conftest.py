@@ -87,7 +87,7 @@ def clean(lab):
 def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
-    if report.when == "call" and report.failed:
-        for made in item.funcargs.values():
-            if isinstance(made, (labs.Lab, labs.ScriptedLab)) and made.rig.dir:
+    if report.failed:
+        for made in {id(m): m for m in item.funcargs.values() if isinstance(m, (labs.Lab, labs.ScriptedLab))}.values():
+            if made.rig.dir:
                 report.sections.append(("sluiced log", made.rig.log_tail(60)))

@@ -216,6 +216,9 @@ class Answer:
         extra = [] if retry_after is None else [f"Retry-After: {retry_after}"]
         await self.whole(code, body, "text/plain" if plain is not None else "application/json", extra)
 
+    def offers_gzip(self):
+        return self.server.compress and "gzip" in self.request.headers.get("accept-encoding", "")
+
     def head(self, code, kind, extra=()):
         self.request.status = code
         if self.fault.close:
@@ -229,7 +232,7 @@ class Answer:
         if self.fault.kind and code < 300:
             body = rename_kind(body, self.fault.kind)
         body = b"".join(self.fault.frames) + (b"" if self.fault.only_frames else body)
-        if len(body) > 131072 and "gzip" in self.request.headers.get("accept-encoding", ""):
+        if len(body) > 131072 and self.offers_gzip():
             body, extra = gzip.compress(body, 1), [*extra, "Content-Encoding: gzip"]
         self.head(code, kind, [f"Content-Length: {len(body)}", *extra])
         await self.write(body)
@@ -348,7 +351,7 @@ class Answer:
         if fault.event_status:
             initial = [b'{"type":"ERROR","object":%s}\n' % status_body(
                 fault.event_status, fault.reason or REASONS[fault.event_status], "scripted", fault.retry_after)]
-        self.chunked, self.gzip = True, "gzip" in self.request.headers.get("accept-encoding", "")
+        self.chunked, self.gzip = True, self.offers_gzip()
         self.head(200, "application/json", ["Transfer-Encoding: chunked"] + (["Content-Encoding: gzip"] if self.gzip else []))
         await self.writer.drain()
         ends = since < self.store.floor[resource] or fault.event_status or fault.only_frames
@@ -473,6 +476,7 @@ class Scripted:
         self.store = Store()
         self.requests, self.faults, self.pages = [], [], {}
         self.watch_list, self.bookmark_s, self.watch_s = True, 60.0, None
+        self.compress = True                # bodies, for who offers it
         self.tokens = None                  # None: whoever comes
         self.denied = set()                 # (verb, resource) or (verb, resource/sub)
         self.connections = set()

@@ -70,7 +70,8 @@ class Selector:
     def __init__(self, labels="", fields=""):
         self.terms = [t.strip() for t in labels.split(",") if t.strip()]
         self.name, self.type, self.namespace = None, None, None
-        for term in [t for t in fields.split(",") if t]:
+        # kube-proxy wants no headless Services; who has some here asks the real server
+        for term in [t for t in fields.split(",") if t and t != "spec.clusterIP!=None"]:
             key, _, value = term.replace("==", "=").partition("=")
             if key == "metadata.name":
                 self.name = value

@@ -5,6 +5,8 @@
 load.py requests HOST PORT COUNT CONCURRENCY [PATH]      COUNT requests, a new connection each
 load.py rate HOST PORT PER_SECOND SECONDS [PATH]         new connections at a rate; each failure with its time
 load.py download HOST PORT PATH COUNT [BYTES_PER_SECOND] COUNT long downloads, sha256 of each
+load.py hold HOST PORT COUNT HOLD SECONDS                COUNT connections held for about HOLD seconds each, with requests
+                                                         on each all the time, opened again until SECONDS are over
 """
 import asyncio
 import hashlib
@@ -102,9 +104,44 @@ async def download(host, port, path, count, pace="0"):
     return out
 
 
+async def hold_one(host, port, hold_s, pause_s):
+    """(backend, latency_ms of the last request, error, "")"""
+    writer, backend, ms = None, "?", 0.0
+    try:
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 5)
+        end = time.monotonic() + hold_s
+        while time.monotonic() < end:
+            begun = time.monotonic()
+            writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            fields = {k.lower(): v for k, v in (x.split(": ", 1) for x in head.decode("latin-1").split("\r\n") if ": " in x)}
+            await asyncio.wait_for(reader.readexactly(int(fields["content-length"])), 5)
+            if backend not in ("?", fields["x-backend"]):
+                return backend, ms, f"moved from {backend} to {fields['x-backend']}", ""
+            backend, ms = fields["x-backend"], (time.monotonic() - begun) * 1e3
+            await asyncio.sleep(pause_s)
+        return backend, ms, None, ""
+    except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, ValueError, KeyError) as e:
+        return backend, ms, f"{type(e).__name__}: {e}", ""
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+async def hold(host, port, count, hold_s, seconds):
+    results, end, pause_s = [], time.monotonic() + float(seconds), max(0.5, int(count) / 400)
+
+    async def lane(k):
+        await asyncio.sleep(float(hold_s) * k / int(count))
+        while time.monotonic() < end:
+            results.append(await hold_one(host, port, float(hold_s) * (0.7 + 0.6 * (k % 7) / 6), pause_s))
+    await asyncio.gather(*(lane(k) for k in range(int(count))))
+    return summary(results)
+
+
 def main():
     verb, host, port, *rest = sys.argv[1:]
-    jobs = {"requests": requests, "rate": rate, "download": download}
+    jobs = {"requests": requests, "rate": rate, "download": download, "hold": hold}
     print(json.dumps(asyncio.run(jobs[verb](host, int(port), *rest))))
 
 
