@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The whole step under fuzz: sequences of packets of all kinds, configurations of all modes, and time. pipeline_rig_priv.h is the
-// world, pipeline_oracle_priv.h what must hold.
+// world, pipeline_oracle_priv.h what must hold, pipeline_forged_priv.h what errors that were made up must not do.
 //
 // Input: steps. A byte says what, the following ones how; a step that finds no more bytes takes zeroes.
-#include "pipeline_oracle_priv.h"
+#include "pipeline_forged_priv.h"
 
 #define STEPS_MAX 400
 
@@ -233,39 +233,108 @@ static void step_answer(struct input *in)
 	offer(which >> 7, &t, room);
 }
 
-// An ICMP error that quotes something that we sent.
-static void step_error(struct input *in)
+// An error about the frame `quoted`, n bytes, of which it quotes a part; to the quoted packet's source.
+static void error_build(
+	const uint8_t *quoted, uint32_t n, uint8_t shape, uint8_t mtu, struct track *t)
 {
 	static const uint8_t types[2][4] = { { 3, 3, 11, 12 }, { 2, 1, 3, 4 } };
-	uint8_t which = next(in), shape = next(in), room = next(in);
-	const struct sent *s = &rig.sent[which % SENT_KEPT];
-	if (rig.n_sent <= which % SENT_KEPT)
-		return;
-	bool is_v6 = s->bytes[14] >> 4 == 6;
+	bool is_v6 = quoted[14] >> 4 == 6;
+	struct address to = quote_address(quoted + (is_v6 ? 22 : 26), is_v6);
 	char dst[ADDRESS_TEXT_LEN];
-	struct address to;
-	rte_be32_t v4;
-	memcpy(&v4, s->bytes + 26, sizeof(v4));
-	to = address_from_v4(v4);
-	if (is_v6)
-		memcpy(to.bytes, s->bytes + 22, 16);
 	address_format(&to, dst);
-	uint32_t n = s->n - 14, most = shape & 4 ? 28 + (shape >> 3) : 512;
+	uint32_t most = shape & 4 ? 28 + (shape >> 3) : 512;
 	struct frame_spec spec = { .src = is_v6 ? "2001:db8:f::1" : "198.18.0.1",
 		.dst = dst,
 		.is_v6 = is_v6,
 		.protocol = is_v6 ? NET_PROTO_ICMPV6 : NET_PROTO_ICMP,
 		.icmp_type = types[is_v6][shape & 3],
 		.icmp_code = !is_v6 && (shape & 3) == 0 ? 4 : 0,
-		.payload = s->bytes + 14,
-		.n_payload = (uint16_t)(n < most ? n : most) };
-	struct track t = { .client = -1, .is_good = true, .is_whole = true };
-	t.n = (uint32_t)frame_build(&spec, t.bytes);
-	frame_put16(t.bytes + 14 + (is_v6 ? 40 : 20) + 6, 500u + 8u * next(in));
-	frame_fix_checksums(t.bytes, 14);
+		.payload = quoted + 14,
+		.n_payload = (uint16_t)(n - 14 < most ? n - 14 : most) };
+	*t = (struct track){ .client = -1, .is_good = true, .is_whole = true };
+	t->n = (uint32_t)frame_build(&spec, t->bytes);
+	frame_put16(t->bytes + 14 + (is_v6 ? 40 : 20) + 6, 500u + 8u * mtu);
+	frame_fix_checksums(t->bytes, 14);
+}
+
+// An ICMP error that quotes something that we sent.
+static void step_error(struct input *in)
+{
+	uint8_t which = next(in), shape = next(in), room = next(in);
+	const struct sent *s = &rig.sent[which % SENT_KEPT];
+	struct track t;
+	if (rig.n_sent <= which % SENT_KEPT)
+		return;
+	error_build(s->bytes, s->n, shape, next(in), &t);
 	if (which & 64)
 		damage(in, &t);
 	offer(which >> 7, &t, room);
+}
+
+// A packet that we might have sent, to a client or to a backend.
+static uint32_t forge_sent(struct input *in, bool to_backend, uint8_t *out)
+{
+	char client[48];
+	struct frame_spec like = client_spec(next(in) % CLIENTS, client);
+	struct frame_spec spec = { .is_v6 = like.is_v6,
+		.protocol = like.protocol,
+		.src = like.dst,
+		.dst = like.src,
+		.src_port = like.dst_port,
+		.dst_port = like.src_port };
+	if (to_backend) {
+		spec.src = like.is_v6 ? "2001:db8::1" : "192.0.2.1";
+		spec.dst = like.is_v6 ? "2001:db8:9::2" : "10.9.0.2";
+		spec.src_port = (uint16_t)(RIG_PORT_MIN + next(in));
+		spec.dst_port = like.dst_port == 80 ? 8080 : like.dst_port == 53 ? 5353 : 3868;
+	}
+	uint8_t shape = next(in);
+	spec_say(&spec, shape, next(in));
+	return (uint32_t)frame_build(&spec, out);
+}
+
+// What was sent, or might have been, with another sequence number, port, address or protocol.
+static uint32_t forge(struct input *in, uint8_t which, uint8_t how, uint8_t *out)
+{
+	const struct sent *s = &rig.sent[which % SENT_KEPT];
+	uint32_t n = s->n;
+	if (how & 1 && rig.n_sent > which % SENT_KEPT)
+		memcpy(out, s->bytes, n);
+	else
+		n = forge_sent(in, how & 2, out);
+	bool is_v6 = out[14] >> 4 == 6;
+	uint32_t l4 = is_v6 ? 54 : 34;
+	if (how & 4)
+		for (int i = 4; i < 8; i++)
+			out[l4 + i] = next(in);
+	if (how & 8)
+		out[l4 + (next(in) & 3)] ^= next(in);
+	if (how & 16)
+		out[l4 - 1 - (next(in) & (is_v6 ? 31 : 7))] ^= next(in);
+	if (how & 32)
+		out[is_v6 ? 20 : 23] = client_protocols[next(in) & 3];
+	return n;
+}
+
+// An error about a packet that we did not send, or not like that. Alone, so that all that changes is its doing.
+static void step_forged(struct input *in)
+{
+	static struct knowledge before;
+	uint8_t quoted[FRAME_MAX];
+	uint8_t which = next(in), shape = next(in), how = next(in), room = next(in);
+	struct track t;
+	run_lanes();
+	uint32_t n = forge(in, which, how, quoted);
+	error_build(quoted, n, shape, next(in), &t);
+	uint32_t icmp = t.bytes[14] >> 4 == 6 ? 54 : 34;
+	if (how & 128) {
+		t.bytes[icmp + 2] ^= 1 + next(in) % 255;
+		t.is_good = false;
+	}
+	knowledge_take(&rig, &before);
+	offer(which >> 7, &t, room);
+	run_lanes();
+	forged_check(&rig, &before, &t, icmp + 8);
 }
 
 // ---------------------------------------------------------------- fragments
@@ -401,6 +470,9 @@ static void step(struct input *in)
 	case 8:
 	case 9:
 		step_fragments(in);
+		break;
+	case 10:
+		step_forged(in);
 		break;
 	default:
 		step_client(in);

@@ -87,6 +87,7 @@ struct rig {
 	uint32_t n_datagrams;
 	uint32_t n_alive; // mbufs, heads of packets only
 	uint64_t n_free[WORKERS][2];
+	size_t snat_bytes[WORKERS];
 	void *fragments[WORKERS];
 	struct pipeline fresh[WORKERS];
 	struct config config;
@@ -249,7 +250,8 @@ static inline void worker_reset(struct rig *rig, uint16_t idx, const struct snat
 	memset(memory[2], 0, RIG_BACKENDS * sizeof(p->backend_counters[0]));
 	REQUIRE(flow_table_init(&p->flows, memory[0], flow_table_size(RIG_CAPACITY), RIG_CAPACITY,
 			&key) == 0);
-	REQUIRE(snat_init(memory[1], snat_size(config, idx), config, idx, &p->snat) == 0);
+	rig->snat_bytes[idx] = snat_size(config, idx);
+	REQUIRE(snat_init(memory[1], rig->snat_bytes[idx], config, idx, &p->snat) == 0);
 	REQUIRE(oneway_init(&p->oneway, memory[3], oneway_size(one), one, &key) == 0);
 	REQUIRE(fragments_init(rig->fragments[idx], fragments_size(RIG_DATAGRAMS), RIG_DATAGRAMS,
 			&key, &p->fragments) == 0);
