@@ -287,7 +287,8 @@ static bool note_backend(void *arg, const struct service *s, const struct servic
 	const struct service_backend *b, uint16_t port)
 {
 	struct probe_visit *v = arg;
-	if (control_find_probe(v->c, s, l, &b->address, port) != &v->watched->health)
+	if (!address_equal(&b->address, &v->watched->probe.address) ||
+		control_find_probe(v->c, s, l, &b->address, port) != &v->watched->health)
 		return true;
 	remember(v->c, s, l, b, port);
 	if (v->last_port == port && address_equal(&v->last_address, &b->address))
@@ -307,12 +308,16 @@ static bool note_backend(void *arg, const struct service *s, const struct servic
 	return true;
 }
 
+static void note_service(void *arg, const struct service *s)
+{
+	struct probe_visit *v = arg;
+	v->last_port = 0;
+	visit_backends(s, note_backend, v);
+}
+
 void control_note_probe(
 	struct control *c, const struct control_watched *w, enum health_probe_verdict before)
 {
 	struct probe_visit v = { .c = c, .watched = w, .before = before };
-	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
-		v.last_port = 0;
-		visit_backends(service_store_at(c->store, i), note_backend, &v);
-	}
+	control_probe_users(c, w, note_service, &v);
 }

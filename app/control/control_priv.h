@@ -52,8 +52,10 @@ struct control_watched { // one probe
 	struct control_probe probe;
 	struct health_probe health;
 	bool used;
-	uint32_t n_users; // backends of listeners that want it
-	uint32_t next;    // in its hash chain, or in the free list
+	uint32_t n_users;     // backends of listeners that want it
+	uint32_t service_idx; // of the service that wants it, as long as no service comes or goes
+	bool is_shared;       // several may want it
+	uint32_t next;        // in its hash chain, or in the free list
 };
 
 struct control_followed { // probes of one service: indices into watched, one for each backend of a listener
@@ -234,6 +236,9 @@ void control_probes_end(struct control *c);
 int control_probes_reconcile(struct control *c); // starts and stops what the store says
 // The same for services that have changed since; no service came or went.
 int control_probes_follow(struct control *c);
+// Calls fn for every service that a probe is followed for, and for some that it may be for.
+void control_probe_users(struct control *c, const struct control_watched *w,
+	void (*fn)(void *arg, const struct service *s), void *arg);
 enum health_probe_verdict control_probe_verdict(void *arg, const struct service *s,
 	const struct service_listener *l, const struct address *address, uint16_t port);
 // The probe that speaks for a backend of a listener, or NULL: none (or not yet).

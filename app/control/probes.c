@@ -208,11 +208,21 @@ static const struct health_probe *find_sibling(
 	return NULL;
 }
 
-static int want_probe(struct control *c, const struct control_probe *target, uint32_t *out_idx)
+static void use_probe(struct control_watched *w, uint32_t service_idx)
+{
+	if (w->n_users++ == 0) {
+		w->service_idx = service_idx;
+		w->is_shared = false;
+	}
+	w->is_shared = w->is_shared || w->service_idx != service_idx;
+}
+
+static int want_probe(struct control *c, const struct control_probe *target, uint32_t service_idx,
+	uint32_t *out_idx)
 {
 	uint32_t idx = probe_find(c, target);
 	if (idx != CONTROL_NONE) {
-		c->watched[idx].n_users++;
+		use_probe(&c->watched[idx], service_idx);
 		*out_idx = idx;
 		return 0;
 	}
@@ -234,7 +244,8 @@ static int want_probe(struct control *c, const struct control_probe *target, uin
 	w->health = health;
 	w->health.n_ok_row = w->health.n_fail_row = 0;
 	w->used = true;
-	w->n_users = 1;
+	w->n_users = 0;
+	use_probe(w, service_idx);
 	*out_idx = idx;
 	chain_insert(c, idx);
 	c->n_probes++;
@@ -259,8 +270,9 @@ static void stop_probe(struct control *c, uint32_t idx)
 }
 
 // *out is the caller's also on failure.
-static int follow_service(struct control *c, const struct service *s, struct control_followed *out)
+static int follow_service(struct control *c, uint32_t service_idx, struct control_followed *out)
 {
+	const struct service *s = service_store_at(c->store, service_idx);
 	*out = (struct control_followed){ 0 };
 	if (s->check.kind == SERVICE_CHECK_NONE)
 		return 0;
@@ -276,7 +288,7 @@ static int follow_service(struct control *c, const struct service *s, struct con
 			struct control_probe target;
 			if (port == 0 || !probe_target(s, l, b, port, &target))
 				continue;
-			int rc = want_probe(c, &target, &out->probes[out->n_probes]);
+			int rc = want_probe(c, &target, service_idx, &out->probes[out->n_probes]);
 			if (rc != 0)
 				return rc;
 			out->n_probes++;
@@ -303,7 +315,7 @@ int control_probes_reconcile(struct control *c)
 		c->watched[i].n_users = 0;
 	for (; c->n_followed < n; c->n_followed++) {
 		uint32_t i = c->n_followed;
-		int rc = follow_service(c, service_store_at(c->store, i), &c->followed[i]);
+		int rc = follow_service(c, i, &c->followed[i]);
 		if (rc != 0) {
 			free(c->followed[i].probes);
 			return follow_fail(c, rc); // those that run go on
@@ -325,7 +337,7 @@ int control_probes_follow(struct control *c)
 		struct control_followed former = c->followed[i], fresh;
 		if (s->generation <= c->followed_generation)
 			continue;
-		int rc = follow_service(c, s, &fresh);
+		int rc = follow_service(c, i, &fresh);
 		if (rc != 0) {
 			free(fresh.probes);
 			return follow_fail(c, rc);
@@ -339,6 +351,35 @@ int control_probes_follow(struct control *c)
 	}
 	c->followed_generation = service_store_generation(c->store);
 	return 0;
+}
+
+static bool is_user(const struct control_followed *f, uint32_t probe_idx)
+{
+	for (uint32_t k = 0; k < f->n_probes; k++) {
+		if (f->probes[k] == probe_idx)
+			return true;
+	}
+	return false;
+}
+
+void control_probe_users(struct control *c, const struct control_watched *w,
+	void (*fn)(void *arg, const struct service *s), void *arg)
+{
+	const struct service_store *store = c->store;
+	uint32_t probe_idx = (uint32_t)(w - c->watched);
+	bool is_current = c->followed_names == service_store_names_generation(store);
+	if (is_current && w->n_users && !w->is_shared &&
+		c->followed_generation == service_store_generation(store)) {
+		fn(arg, service_store_at(store, w->service_idx));
+		return;
+	}
+	// What has not been followed yet may be a user or not.
+	for (uint32_t i = 0; i < service_store_count(store); i++) {
+		const struct service *s = service_store_at(store, i);
+		if (!is_current || s->generation > c->followed_generation ||
+			is_user(&c->followed[i], probe_idx))
+			fn(arg, s);
+	}
 }
 
 void control_set_probe_hooks(struct control *c, const struct control_probe_hooks *hooks, void *arg)

@@ -63,6 +63,13 @@ static int compare(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
+static void report(double *us, uint32_t n, const char *what)
+{
+	qsort(us, n, sizeof(*us), compare);
+	printf("%s: median %.2f ms, p99 %.2f ms\n", what, us[n / 2] / 1e3,
+		us[(n - 1) * 99 / 100] / 1e3);
+}
+
 int main(int argc, char **argv)
 {
 	uint32_t n_services = argc > 1 ? (uint32_t)atoi(argv[1]) : 10000;
@@ -102,9 +109,21 @@ int main(int argc, char **argv)
 		service_destroy(s);
 		settle(c);
 	}
-	qsort(us, n_rounds, sizeof(*us), compare);
-	printf("one endpoint's change until published: median %.2f ms, p99 %.2f ms\n",
-		us[n_rounds / 2] / 1e3, us[(n_rounds - 1) * 99 / 100] / 1e3);
+	report(us, n_rounds, "one endpoint's change until published");
+	for (uint32_t round = 0; round < n_rounds; round++) {
+		uint32_t idx = (uint32_t)((uint64_t)round * 7919 % c->n_watched);
+		uint32_t id = c->watched[idx].probe.id;
+		control_probe_report(c, id, false, "bench");
+		start = now_us();
+		control_probe_report(c, id, false, "bench"); // the second in a row: down
+		us[round] = now_us() - start;
+		settle(c);
+	}
+	report(us, n_rounds, "one verdict until published");
+	start = now_us();
+	for (uint32_t i = 0; i < 1000; i++)
+		control_probe_report(c, c->watched[i].probe.id, true, "");
+	printf("a thousand first successes %10.1f ms\n", (now_us() - start) / 1e3);
 	control_destroy(c);
 	return 0;
 }

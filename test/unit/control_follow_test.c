@@ -96,6 +96,40 @@ static struct service *random_service(uint32_t i)
 	return s;
 }
 
+// Services with a backend whose verdict this probe gives, by asking for each backend; only where all events are for different ones.
+static uint32_t count_users(const struct control_watched *w)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < service_store_count(control->store); i++) {
+		const struct service *s = service_store_at(control->store, i);
+		bool uses = false;
+		for (uint32_t k = 0; k < s->n_backends * s->n_listeners; k++) {
+			const struct service_listener *l = &s->listeners[k % s->n_listeners];
+			const struct service_backend *b = &s->backends[k / s->n_listeners];
+			uint16_t port = control_backend_port(b, l);
+			uses = uses ||
+			       control_find_probe(control, s, l, &b->address, port) == &w->health;
+		}
+		n += uses;
+	}
+	return n;
+}
+
+// A verdict is told of every service that shares it, and of no other.
+static void report(const struct control_watched *w)
+{
+	const struct control_event *events;
+	uint64_t last = control->n_events;
+	bool was_down = w->health.verdict == HEALTH_PROBE_DOWN;
+	uint32_t n_users = count_users(w), n_told = 0;
+	control_probe_report(control, w->probe.id, random_below(2), "said so");
+	uint32_t n = control_events(control, last, &events, 100);
+	for (uint32_t i = 0; i < n; i++)
+		n_told += strncmp(events[i].kind, "backend-", 8) == 0;
+	bool is_down = w->health.verdict == HEALTH_PROBE_DOWN;
+	assert_int_equal(n_told, was_down != is_down ? n_users : 0);
+}
+
 static void change(void)
 {
 	uint32_t i = random_below(N_SERVICES);
@@ -107,7 +141,7 @@ static void change(void)
 		const struct control_watched *w =
 			&control->watched[random_below(control->n_watched)];
 		if (w->used)
-			control_probe_report(control, w->probe.id, random_below(2), "said so");
+			report(w);
 	} else {
 		struct service *s = random_service(i);
 		assert_int_equal(control_put_service(control, s, NULL, NULL), 0);
