@@ -26,16 +26,10 @@ struct cluster_access {
 
 static void ask_next(struct cluster_access *a);
 
+// Labels of namespaces are asked about also while no pool wants them: one may at any time.
 static bool is_needed(const struct source_cluster *c, const struct kube_rule *rule)
 {
-	switch (rule->need) {
-	case KUBE_NEED_NAMESPACES:
-		return c->feeds[KUBE_CLUSTER_NAMESPACES].reflector != NULL;
-	case KUBE_NEED_GATE:
-		return c->feeds[KUBE_CLUSTER_PODS].reflector != NULL;
-	default:
-		return true;
-	}
+	return rule->need != KUBE_NEED_GATE || c->gate != NULL;
 }
 
 static void timer_set(struct cluster_access *a, time_t s)

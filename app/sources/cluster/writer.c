@@ -35,6 +35,7 @@ struct cluster_writer {
 	bool is_leading;
 	bool is_failing; // said
 	uint64_t n_written, n_refused;
+	uint64_t last_event; // of control's journal, looked at
 };
 
 static void kick(struct cluster_writer *w)
@@ -562,6 +563,28 @@ void cluster_writer_recount(struct source_cluster *c)
 		cluster_records_each(&c->records, queue_one, c);
 }
 
+// Backends that came or went by their checks, as the journal has it: "default/web 10.9.0.2:8080". What the journal has lost by now,
+// the round finds.
+static void look_at_journal(struct cluster_writer *w)
+{
+	const struct control_event *events = NULL;
+	struct source_cluster *c = w->cluster;
+	for (uint32_t n; (n = control_events(c->control, w->last_event, &events, 256)) != 0;) {
+		for (uint32_t i = 0; i < n; i++) {
+			char namespace[SERVICE_NAME_MAX], name[SERVICE_NAME_MAX];
+			struct cluster_record *record = NULL;
+			w->last_event = events[i].id;
+			if (strcmp(events[i].kind, "backend-up") != 0 &&
+				strcmp(events[i].kind, "backend-down") != 0)
+				continue;
+			if (sscanf(events[i].object, "%63[^/]/%63[^ ]", namespace, name) == 2)
+				record = cluster_record_find(&c->records, namespace, name, false);
+			if (record)
+				cluster_writer_queue(c, record);
+		}
+	}
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct cluster_writer *w = arg;
@@ -572,6 +595,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	w->n_round = (w->n_round + 1) % ROUND_TICKS;
 	if (!w->is_leading)
 		return;
+	look_at_journal(w);
 	for (uint32_t i = from; i < to; i++)
 		for (struct cluster_record *r = records->chains[i]; r; r = r->next)
 			queue_one(w->cluster, r);
