@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 // Files of other shapes are read later (inherit.c); where they leave no room for this one, their flows are given up.
 static void *map_table(struct worker *w, const struct dataplane_config *config,
@@ -17,23 +18,32 @@ static void *map_table(struct worker *w, const struct dataplane_config *config,
 	inherit_set_aside(dir, kind, w->idx, n, config->flow_capacity);
 	inherit_path(path, dir, kind, w->idx, n, "");
 	out->mem = device_map(path, &out->size, w->numa, &out->is_kept, NULL);
-	if (out->mem == NULL) {
+	if (out->mem == NULL && kind == INHERIT_FLOWS) {
 		log_write(w->dp->log, LOG_LEVEL_WARN, "flows-not-adopted",
 			"no room for %s beside the files of other tables: these are removed", path);
 		inherit_remove_files(dir, n);
 		out->size = size;
 		out->mem = device_map(path, &out->size, w->numa, &out->is_kept, err);
+	} else if (out->mem == NULL) { // an entry is worth less than another table's flow
+		log_write(w->dp->log, LOG_LEVEL_WARN, "flows-not-kept",
+			"no room for %s: entries of one-way modes will not survive a restart",
+			path);
+		unlink(path);
+		out->size = size;
+		out->is_kept = false;
 	}
 	out->is_mapped = out->mem != NULL;
 	return out->mem;
 }
 
-// Memory of out->size bytes: a file, or from the device.
+// Memory of out->size bytes: a file, or from the device, where the table need not outlive the process.
 static int place_table(struct worker *w, const struct dataplane_config *config,
 	enum inherit_kind kind, struct placed *out, struct error *err)
 {
-	if (config->flow_dir[0])
-		return map_table(w, config, kind, out, err) ? 0 : -ENOMEM;
+	if (config->flow_dir[0] && map_table(w, config, kind, out, err) != NULL)
+		return 0;
+	if (config->flow_dir[0] && kind == INHERIT_FLOWS)
+		return -ENOMEM;
 	out->mem = device_alloc(w->dp->device, out->size, w->numa);
 	return out->mem ? 0 : refuse_memory("flow table", out->size, w->idx, err);
 }

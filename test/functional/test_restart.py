@@ -149,3 +149,23 @@ def test_flows_survive_a_kill(make_rig):
         assert len({d["sha256"] for d in result["downloads"]}) <= 3
     rig.assert_accounted()
     rig.stop_daemon()
+
+
+def test_little_room_for_files(make_rig):
+    """Where only the flows' own table finds room, it is kept, and the other one lies in memory."""
+    rig = make_rig(start=False)
+    where = f"{rig.dir}/flows"
+    os.makedirs(where)
+    rigs.run("mount", "-t", "tmpfs", "-o", "size=10M", "tmpfs", where)
+    try:
+        text = rig.config_text().replace('file = "none"', f'file = "{where}"')
+        for _ in range(2):
+            rig.start_daemon(text)
+            assert "flows-not-kept" in rig.log_tail() and sorted(os.listdir(where)) == ["flows.0-of-1", "numbers"]
+            rigs.wait_for("backends up", lambda: all(s == "up" for s in rig.backend_states().values()) and rig.backend_states())
+            assert rig.load("requests", rigs.VIP4, "80", "50", "4")["failed"] == 0
+            rig.stop_daemon(signal.SIGKILL)
+        assert "flows-adopted" in rig.log_tail()
+    finally:
+        rig.stop_daemon()
+        rigs.run("umount", "-l", where)
