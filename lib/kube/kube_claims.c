@@ -163,6 +163,20 @@ static void work_add_younger(struct kube_cluster *c, const struct kube_face *fac
 	}
 }
 
+// To the front of their cells: where many want the same, each finds at once who holds it.
+static void claims_to_front(struct kube_claim_map *map, const struct kube_claim_set *set)
+{
+	for (uint32_t i = 0; i < set->n_items; i++) {
+		struct kube_claim *claim = &set->items[i];
+		struct kube_claim **cell = cell_of(map, claim), **at = cell;
+		while (*at != claim)
+			at = &(*at)->next;
+		*at = claim->next;
+		claim->next = *cell;
+		*cell = claim;
+	}
+}
+
 static void work_run(struct kube_cluster *c)
 {
 	while (c->n_work) {
@@ -173,6 +187,8 @@ static void work_run(struct kube_cluster *c)
 		if (holds == face->holds)
 			continue;
 		face->holds = holds;
+		if (holds)
+			claims_to_front(&c->claims, &face->wanted);
 		work_add_younger(c, face);
 	}
 }
