@@ -391,8 +391,14 @@ int snapshot_registry_policy(
 void registry_begin(struct snapshot_registry *r)
 {
 	r->epoch++;
+	r->is_torn = true;
 	r->is_whole = true;
 	r->n_dropped = 0;
+}
+
+void registry_end(struct snapshot_registry *r)
+{
+	r->is_torn = false;
 }
 
 int registry_drop(struct snapshot_registry *r, uint32_t id)

@@ -63,6 +63,7 @@ struct snapshot_registry {
 	struct registry_policy policies[SNAPSHOT_POLICIES_MAX];
 	uint32_t n_policies;
 	int64_t next_reset_ms; // of the last build: when the next removed backend's time is over
+	bool is_torn;          // a build has begun to ask for everything and was not finished
 	bool is_whole;     // a build since the last release has asked for everything that is in use
 	uint32_t *dropped; // else: backends that lost their use since then
 	uint32_t n_dropped, dropped_cap;
@@ -70,8 +71,9 @@ struct snapshot_registry {
 	struct registry_index backend_index;
 };
 
-// A build begins: what it does not ask for from here on can be released afterwards.
+// A build of everything begins: what it does not ask for from here on can be released afterwards, if it comes to its end.
 void registry_begin(struct snapshot_registry *r);
+void registry_end(struct snapshot_registry *r);
 
 // A backend that a build of some services alone no longer desires; the next release releases it, unless it is used again.
 // 0 or -ENOMEM.

@@ -930,6 +930,7 @@ int snapshot_build(const struct snapshot_input *input, struct snapshot **out, st
 		free(holder);
 		return b.rc;
 	}
+	registry_end(input->registry);
 	build_seal(&b);
 	*out = &holder->snapshot;
 	return 0;

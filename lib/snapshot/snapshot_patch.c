@@ -44,7 +44,8 @@ static bool is_later_deadline(const struct snapshot_input *input, const struct c
 
 static bool may_patch(const struct snapshot_input *input)
 {
-	if (input->touched == NULL || input->previous == NULL)
+	// After a build that was refused half way nobody knows what is in use.
+	if (input->touched == NULL || input->previous == NULL || input->registry->is_torn)
 		return false;
 	const struct compiled *before = build_compiled_of(input->previous);
 	const struct service_store *store = input->store;

@@ -179,8 +179,11 @@ static void step(struct story *t)
 		service_store_remove(t->store, "default", name, SERVICE_OWNER_KUBERNETES, NULL);
 	} else if (what == 21) {
 		t->wall_ms += random_below(3000);
-	} else if (what == 22) {
+	} else if (what == 22 && random_below(2)) {
 		t->is_whole = true;
+	} else if (what == 22) { // a build that was refused in the midst of asking
+		registry_begin(t->sides[0].registry);
+		registry_begin(t->sides[1].registry);
 	} else {
 		step_policy(t);
 	}
