@@ -72,7 +72,7 @@ static int make_pipeline(struct worker *w, const struct dataplane_config *config
 	p->backend_counters = device_alloc(w->dp->device, bytes, w->numa);
 	if (p->backend_counters == NULL)
 		return refuse_memory("backend counters", bytes, w->idx, err);
-	int rc = tables_make(w, config, err);
+	int rc = tables_make_flows(w, config, err);
 	if (rc == 0)
 		rc = make_fragments(w, config, err);
 	return rc ? rc : make_snat(w, config, err);

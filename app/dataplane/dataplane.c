@@ -112,10 +112,11 @@ int dataplane_create(struct device *device, const struct dataplane_config *confi
 	dp->variant = flow_select_variant(NULL);
 	oneway_select_variant(NULL);
 	packet_select_variant(NULL);
-	oneway_select_variant(NULL);
 	int rc = make_grace(dp, err);
 	for (uint32_t i = 0; rc == 0 && i < dp->n_workers; i++)
 		rc = worker_create(dp, config, i, err);
+	for (uint32_t i = 0; rc == 0 && i < dp->n_workers; i++)
+		rc = tables_make_oneway(dp->workers[i], config, err);
 	if (rc == 0)
 		rc = inherit_all(dp, config, err);
 	if (rc == 0)

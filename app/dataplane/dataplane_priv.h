@@ -345,8 +345,10 @@ const struct flow_directory *inherit_directory(
 	const struct inheritance *in, void *mem, size_t size);
 
 // ---------------------------------------------------------------- tables.c [control]
-// Lays out, or adopts, what outlives the process. Ended by tables_end also when it failed half way.
-int tables_make(struct worker *w, const struct dataplane_config *config, struct error *err);
+// Lays out, or adopts, what outlives the process: the flows of all workers first, which are worth more where room is short. Ended
+// by tables_end also when it failed half way.
+int tables_make_flows(struct worker *w, const struct dataplane_config *config, struct error *err);
+int tables_make_oneway(struct worker *w, const struct dataplane_config *config, struct error *err);
 void tables_end(struct worker *w);
 
 // ---------------------------------------------------------------- create.c [control]

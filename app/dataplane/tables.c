@@ -48,7 +48,7 @@ static int place_table(struct worker *w, const struct dataplane_config *config,
 	return out->mem ? 0 : refuse_memory("flow table", out->size, w->idx, err);
 }
 
-static int make_flows(struct worker *w, const struct dataplane_config *config, struct error *err)
+int tables_make_flows(struct worker *w, const struct dataplane_config *config, struct error *err)
 {
 	size_t size = flow_table_size(config->flow_capacity);
 	struct placed *at = &w->flows_at;
@@ -68,7 +68,7 @@ static int make_flows(struct worker *w, const struct dataplane_config *config, s
 }
 
 // Flows of one-way modes: a table as large, for each family.
-static int make_oneway(struct worker *w, const struct dataplane_config *config, struct error *err)
+int tables_make_oneway(struct worker *w, const struct dataplane_config *config, struct error *err)
 {
 	struct oneway_capacity capacity = { config->flow_capacity, config->flow_capacity }, had;
 	struct hash_key key;
@@ -90,12 +90,6 @@ static int make_oneway(struct worker *w, const struct dataplane_config *config, 
 	return rc == 0 ? 0
 		       : error_add(err, -rc, "flows.capacity", "%u is not in 1..%u",
 				 config->flow_capacity, ONEWAY_CAPACITY_MAX);
-}
-
-int tables_make(struct worker *w, const struct dataplane_config *config, struct error *err)
-{
-	int rc = make_flows(w, config, err);
-	return rc ? rc : make_oneway(w, config, err);
 }
 
 static void end_placed(struct placed *at)

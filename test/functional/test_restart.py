@@ -5,6 +5,8 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 import rig as rigs
 
 BODY = {"metadata": {"namespace": "ops", "name": "extra"},
@@ -151,17 +153,19 @@ def test_flows_survive_a_kill(make_rig):
     rig.stop_daemon()
 
 
-def test_little_room_for_files(make_rig):
-    """Where only the flows' own table finds room, it is kept, and the other one lies in memory."""
-    rig = make_rig(start=False)
+@pytest.mark.parametrize("n_workers", [n for n in (1, 2) if n <= (os.cpu_count() or 1)])
+def test_little_room_for_files(make_rig, n_workers):
+    """Where only the flows' own tables find room, they are kept, and the others lie in memory."""
+    rig = make_rig(start=False, queues=n_workers)
     where = f"{rig.dir}/flows"
     os.makedirs(where)
-    rigs.run("mount", "-t", "tmpfs", "-o", "size=10M", "tmpfs", where)
+    rigs.run("mount", "-t", "tmpfs", "-o", f"size={10 * n_workers}M", "tmpfs", where)
+    kept = [f"flows.{i}-of-{n_workers}" for i in range(n_workers)]
     try:
         text = rig.config_text().replace('file = "none"', f'file = "{where}"')
         for _ in range(2):
             rig.start_daemon(text)
-            assert "flows-not-kept" in rig.log_tail() and sorted(os.listdir(where)) == ["flows.0-of-1", "numbers"]
+            assert "flows-not-kept" in rig.log_tail() and sorted(os.listdir(where)) == [*kept, "numbers"]
             rigs.wait_for("backends up", lambda: all(s == "up" for s in rig.backend_states().values()) and rig.backend_states())
             assert rig.load("requests", rigs.VIP4, "80", "50", "4")["failed"] == 0
             rig.stop_daemon(signal.SIGKILL)
