@@ -340,6 +340,36 @@ static void test_pair(void **state)
 	made_fini(&ca2);
 }
 
+// A certificate that ends soon is said once, and again when it has ended; a new one is not.
+static void test_expiry(void **state)
+{
+	static const struct {
+		long seconds;
+		const char *says; // NULL: nothing
+	} cases[] = { { 6 * 24 * 3600, "ends within 7 days" }, { 3600, "ends within 1 day" },
+		{ -60, "has ended" }, { 20 * 24 * 3600, "ends within 30 days" },
+		{ 40 * 24 * 3600, NULL } };
+	struct world *w = *state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct made made = make_pair(cases[i].seconds);
+		put_file(w, "crt", made.cert);
+		put_file(w, "key", made.key);
+		if (i == 0) {
+			put_config(w, "", "client-certificate: crt, client-key: key");
+			create_good(w);
+		} else {
+			cluster_auth_look(w->auth);
+		}
+		w->n_notes = 0;
+		for (int k = 0; k < 3; k++)
+			event_base_loop(w->base, EVLOOP_ONCE);
+		assert_int_equal(w->n_notes, cases[i].says != NULL);
+		if (cases[i].says && !strstr(w->last_note, cases[i].says))
+			fail_msg("%s: %s", cases[i].says, w->last_note);
+		made_fini(&made);
+	}
+}
+
 static void test_config_changes(void **state)
 {
 	struct world *w = *state;
@@ -587,6 +617,7 @@ int main(void)
 		IN_WORLD(test_token_file),
 		IN_WORLD(test_reject_reads),
 		IN_WORLD(test_pair),
+		IN_WORLD(test_expiry),
 		IN_WORLD(test_config_changes),
 		cmocka_unit_test(test_exec_decode),
 		cmocka_unit_test(test_exec_question),

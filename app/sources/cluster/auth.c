@@ -55,6 +55,8 @@ struct cluster_auth {
 	struct cluster_credentials now;
 	char why[400];
 	int64_t expires_ms;
+	int64_t told_expiry_ms; // of the certificate whose end was said
+	int64_t told_days;      // that it had left then
 	struct event *timer;
 };
 
@@ -440,9 +442,36 @@ static bool look(struct cluster_auth *auth, bool wants_token)
 	return new_tls || new_token;
 }
 
+// The end of the client certificate, 30, 7 and 1 days before, and when it has come.
+static void tell_expiry(struct cluster_auth *auth)
+{
+	static const int64_t days[] = { 0, 1, 7, 30 };
+	int64_t left_ms = auth->expires_ms - clock_wall_ms();
+	size_t i = 0;
+	if (auth->expires_ms == 0)
+		return;
+	if (auth->told_expiry_ms != auth->expires_ms) {
+		auth->told_expiry_ms = auth->expires_ms;
+		auth->told_days = INT64_MAX;
+	}
+	while (i < ARRAY_SIZE(days) && left_ms > days[i] * 24 * 3600 * 1000)
+		i++;
+	if (i == ARRAY_SIZE(days) || days[i] >= auth->told_days)
+		return;
+	auth->told_days = days[i];
+	if (days[i] == 0)
+		cluster_say(&auth->config.voice, LOG_LEVEL_ERROR, "certificate-expired",
+			auth->kubeconfig->server, "the client certificate has ended");
+	else
+		cluster_say(&auth->config.voice, LOG_LEVEL_WARN, "certificate-expires",
+			auth->kubeconfig->server, "the client certificate ends within %lld day%s",
+			(long long)days[i], days[i] == 1 ? "" : "s");
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct cluster_auth *auth = arg;
+	tell_expiry(auth);
 	if (look(auth, false))
 		auth->config.changed(auth->config.arg);
 }

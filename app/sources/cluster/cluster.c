@@ -59,9 +59,10 @@ static void look_namespaces(struct source_cluster *c)
 // All that is known is in force.
 static void drain_end(struct source_cluster *c)
 {
-	const struct kube_reflector_status *services =
-		kube_reflector_status(c->feeds[KUBE_CLUSTER_SERVICES].reflector);
-	cluster_leases_applied(c, strtoull(services->last_rv, NULL, 10));
+	const struct kube_reflector *services = c->feeds[KUBE_CLUSTER_SERVICES].reflector;
+	if (services)
+		cluster_leases_applied(
+			c, strtoull(kube_reflector_status(services)->last_rv, NULL, 10));
 	if (cluster_leases_lead(c))
 		cluster_addresses_run(c);
 }
@@ -262,6 +263,7 @@ int source_cluster_check(const char *kubeconfig, struct error *err)
 void source_cluster_set_defaults(struct source_cluster *c, const struct service_defaults *defaults)
 {
 	kube_cluster_set_defaults(c->model, defaults);
+	cluster_feed_relist(&c->feeds[KUBE_CLUSTER_SERVICES]);
 }
 
 void source_cluster_destroy(struct source_cluster *c)

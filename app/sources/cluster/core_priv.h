@@ -155,6 +155,8 @@ int cluster_feed_init_other(struct cluster_feed *feed, struct source_cluster *c,
 void cluster_feed_fini(struct cluster_feed *feed);
 void cluster_feed_start(struct cluster_feed *feed); // does nothing when it is followed already
 void cluster_feed_wake(struct cluster_feed *feed);  // credentials changed
+// Asks for everything again: what it means has changed. What is in force stays until the list is whole.
+void cluster_feed_relist(struct cluster_feed *feed);
 
 // ---------------------------------------------------------------- apply.c
 // Everything that the model has to say for the first time, in one stroke. 0 or -errno (said, tried again).

@@ -181,20 +181,23 @@ static int reflector_create(struct cluster_feed *feed)
 	return feed->reflector ? 0 : -ENOMEM;
 }
 
-// Begins anew, after an object that had no room.
-static void feed_restart(struct cluster_feed *feed)
+static void feed_drop(struct cluster_feed *feed)
 {
 	if (feed->call)
 		cluster_http_cancel(feed->call);
 	feed->call = NULL;
-	feed->is_lost = false;
 	kube_reflector_destroy(feed->reflector);
 	feed->reflector = NULL;
+	feed->told = KUBE_TROUBLE_NONE;
+}
+
+// Begins anew, after an object that had no room.
+static void feed_restart(struct cluster_feed *feed)
+{
+	feed->is_lost = false;
+	feed_drop(feed);
 	cluster_say(&feed->cluster->voice, LOG_LEVEL_ERROR, "cluster-trouble", feed->source.name,
 		"out of memory: listed anew");
-	if (reflector_create(feed) != 0)
-		return; // the timer tries again
-	feed->told = KUBE_TROUBLE_NONE;
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -273,6 +276,14 @@ void cluster_feed_start(struct cluster_feed *feed)
 {
 	if (feed->reflector == NULL && !evtimer_pending(feed->timer, NULL))
 		timer_set(feed, 0);
+}
+
+void cluster_feed_relist(struct cluster_feed *feed)
+{
+	if (feed->reflector == NULL)
+		return;
+	feed_drop(feed);
+	timer_set(feed, 0);
 }
 
 void cluster_feed_wake(struct cluster_feed *feed)
