@@ -54,7 +54,8 @@ def down(quiet=False):
     except (OSError, ValueError, KeyError):
         pass
     rig = make_rig()
-    for name in ["client", "lb", "fabric"] + rig.backend_names():
+    more = [f"b{i}" for i in range(5, 7)] + ["api"]  # of the demo with a cluster
+    for name in ["client", "lb", "fabric"] + rig.backend_names() + more:
         if os.path.exists(f"/run/netns/{rig.ns(name)}"):
             there = True
             rigs.run("ip", "netns", "del", rig.ns(name), check=False)
@@ -71,6 +72,30 @@ class Progress:
         if not self.quiet:
             print(f"[ok] {text}", flush=True)
 
+    def text(self, text):
+        if not self.quiet:
+            print(text, flush=True)
+
+    def result(self, result):
+        if not self.quiet:
+            print_result(result)
+
+
+def remember(children):
+    """What `down` has to end."""
+    with open(STATE, "w", encoding="ascii") as f:
+        json.dump({"pids": [(c.pid, start_of(c.pid)) for c in children if c.poll() is None]}, f)
+
+
+def cluster_demo(args):
+    import demo_cluster
+
+    def note(lab):
+        remember([c for c, _ in lab.rig.children] + list(lab.cluster.children.values()) + ([lab.rig.daemon] if lab.rig.daemon else []))
+    down(quiet=True)
+    os.makedirs(HOME, mode=0o755, exist_ok=True)
+    return demo_cluster.run(args, HOME, Progress(args.json), note, down)
+
 
 def bring_up(rig, progress):
     os.makedirs(HOME, mode=0o755, exist_ok=True)
@@ -80,9 +105,7 @@ def bring_up(rig, progress):
     rig.write_services(rigs.web_items(3))
     begun = time.monotonic()
     rig.start_daemon()
-    with open(STATE, "w", encoding="ascii") as f:
-        pids = [c.pid for c, _ in rig.children] + [rig.daemon.pid]
-        json.dump({"pids": [(p, start_of(p)) for p in pids]}, f)
+    remember([c for c, _ in rig.children] + [rig.daemon])
     rigs.wait_for("three backends up", lambda: list(rig.backend_states().values()).count("up") >= 3)
     progress.ok(f"sluiced ready in {time.monotonic() - begun:.1f} s: 2 virtual ports, 1 worker, no NIC, no hugepages")
     progress.ok(f"VIP {rigs.VIP4}:80 and [{rigs.VIP6}]:80 -> 3 backends each, Maglev")
@@ -123,16 +146,12 @@ def main():
     parser.add_argument("--once", action="store_true", help="run, print, tear down; exit 0 when all was answered")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="how many (default %(default)s)")
-    parser.add_argument("--cluster", action="store_true", help="not there yet: comes with the cluster source")
+    parser.add_argument("--cluster", action="store_true", help="services from a real Kubernetes API (built once, about ten minutes)")
     parser.add_argument("verb", nargs="?", choices=["down"])
     args = parser.parse_args()
     if args.verb == "down":
         down()
         return 0
-    if args.cluster:
-        print("error: --cluster is not supported yet: this release reads services from a file or over REST",
-              file=sys.stderr)
-        return 2
     if not 1 <= args.requests <= 1000000:
         print(f"error: --requests: {args.requests} not in 1..1000000", file=sys.stderr)
         return 2
@@ -140,6 +159,8 @@ def main():
     if reason:
         print(f"error: the demo cannot run here: {reason}", file=sys.stderr)
         return 1
+    if args.cluster:
+        return cluster_demo(args)
     down(quiet=True)
     rig, code = make_rig(), 1
     try:

@@ -317,6 +317,11 @@ class Cluster:
     def client(self, token=None, timeout=20, ca="ca"):
         return netns.Api("127.0.0.1", PORT, self.namespace, self.certificates.client_context(ca), token, timeout)
 
+    def reopen(self):
+        """Our own client reads the CA again."""
+        self.api.close()
+        self.api = self.client(ADMIN_TOKEN)
+
     def kubectl(self, *args, check=True, text_in=None, timeout=60):
         out = run("ip", "netns", "exec", self.namespace, self.program("kubectl"), "--kubeconfig", self.path("admin.conf"),
                   f"--cache-dir={self.path('cache')}", *args, check=check, text_in=text_in, timeout=timeout)

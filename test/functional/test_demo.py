@@ -46,4 +46,3 @@ def test_what_it_says_to_try_next_works():
 
 def test_usage_errors():
     assert demo("sideways").returncode == 2
-    assert demo("--cluster").returncode == 2

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Who sluiced is: rights taken away one by one are named, tokens and certificates change while it runs."""
+import copy
+import os
+import re
+
+import cluster as clusters
+import lab as labs
+import pytest
+import rig as rigs
+
+RULES = os.path.join(rigs.TOP, "lib", "kube", "kube_rules.def")
+ROLES = "/apis/rbac.authorization.k8s.io/v1"
+
+
+def roles_of_sluice(cluster):
+    """Every role bound to sluice's account: [(path, object)]."""
+    subject = {"kind": "ServiceAccount", "name": clusters.SLUICE_ACCOUNT, "namespace": clusters.SLUICE_NAMESPACE}
+    found = []
+    for kind, roles in (("clusterrolebindings", None), ("rolebindings", None)):
+        for binding in cluster.api.get(f"{ROLES}/{kind}")["items"]:
+            if not any(all(s.get(k) == v for k, v in subject.items()) for s in binding.get("subjects") or []):
+                continue
+            ref, space = binding["roleRef"], binding["metadata"].get("namespace")
+            roles = f"{ROLES}/clusterroles/{ref['name']}" if ref["kind"] == "ClusterRole" else f"{ROLES}/namespaces/{space}/roles/{ref['name']}"
+            found.append((roles, cluster.api.get(roles)))
+    return found
+
+
+def always_needed():
+    """Resources whose rules are asked for at every start, not only where a feature wants them."""
+    with open(RULES, encoding="ascii") as f:
+        return set(re.findall(r'^KUBE_RULE\(\w+,\s*ALWAYS,\s*"[^"]*",\s*"([^"]+)"', f.read(), re.M))
+
+
+def complains(rig, resource):
+    with open(os.path.join(rig.dir, "sluiced.log"), encoding="utf-8") as f:
+        return re.search(rf"permission-missing: .*may not \w+ {resource}[.:].*; add to the (ClusterRole|Role) sluice", f.read())
+
+
+def without(role, idx):
+    made = copy.deepcopy(role)
+    del made["rules"][idx]
+    made["metadata"] = {k: v for k, v in made["metadata"].items() if k in ("name", "namespace", "labels")}
+    return made
+
+
+def test_each_missing_right_is_named(clean):
+    lab, cluster = clean, clean.cluster
+    cluster.apply(labs.web(families=["IPv4"]))
+    lab.add_web_pods(1)
+    vip = rigs.wait_for("a VIP", lambda: cluster.vips("web"))[0]
+    rigs.wait_for("served", lambda: lab.rig.fetch(vip) == "b1")
+    wanted, checked = always_needed(), set()
+    for path, role in roles_of_sluice(cluster):
+        for idx, rule in enumerate(role["rules"]):
+            if not wanted & set(rule["resources"]):
+                continue
+            cluster.api.put(path, without(role, idx))
+            try:
+                lab.rig.stop_daemon()
+                os.truncate(os.path.join(lab.rig.dir, "sluiced.log"), 0)
+                lab.start(wait=False)
+                for resource in rule["resources"]:
+                    rigs.wait_for(f"a complaint about {resource}", lambda r=resource: complains(lab.rig, r), 20)
+                    checked.add(resource)
+                rigs.wait_for(f"{vip} served without {rule}", lambda: lab.rig.fetch(vip).startswith("b"), 20)
+            finally:
+                cluster.api.put(path, {**without(role, idx), "rules": role["rules"]})
+    assert checked == wanted
+    lab.rig.stop_daemon()
+    lab.start()
+
+
+def changes_arrive(lab, vip, i):
+    """The one pod is exchanged for pod i; the VIP follows."""
+    cluster = lab.cluster
+    lab.add_web_pods(1, first=i)
+    for pod in cluster.api.get("/api/v1/namespaces/default/pods")["items"]:
+        if pod["metadata"]["name"] != f"web-{i}":
+            cluster.delete_pod(pod["metadata"]["name"])
+    rigs.wait_for(f"b{i} alone", lambda: list(lab.rig.backends("default/web")) == [lab.rig.backend_address(i)], 30)
+    rigs.wait_for(f"b{i} answers", lambda: lab.rig.fetch(vip) == f"b{i}")
+
+
+@pytest.fixture
+def one(clean):
+    clean.cluster.apply(labs.web(families=["IPv4"]))
+    vip = rigs.wait_for("a VIP", lambda: clean.cluster.vips("web"))[0]
+    changes_arrive(clean, vip, 1)
+    yield clean, vip
+
+
+def test_token_is_read_again(one):
+    """The account is made anew: its old tokens are worth nothing from then on, and the file has another."""
+    lab, vip = one
+    account = f"/api/v1/namespaces/{clusters.SLUICE_NAMESPACE}/serviceaccounts"
+    lab.cluster.api.delete(f"{account}/{clusters.SLUICE_ACCOUNT}")
+    lab.cluster.api.post(account, {"metadata": {"name": clusters.SLUICE_ACCOUNT}})
+    lab.cluster.write_token(os.path.join(lab.rig.dir, "kubeconfig.token"))
+    lab.cluster.restart_apiserver()
+    changes_arrive(lab, vip, 2)
+
+
+def test_client_certificate_is_read_again(clean):
+    lab, pki = clean, clean.cluster.certificates
+    user = f"system:serviceaccount:{clusters.SLUICE_NAMESPACE}:{clusters.SLUICE_ACCOUNT}"
+    pki.client("sluice", user, "system:serviceaccounts")
+    path = os.path.join(lab.rig.dir, "certified")
+    clusters.write_aside(path, clusters.kubeconfig(f"https://{clusters.ADDRESS}:{clusters.PORT}", {
+        "client-certificate": pki.path("sluice.crt"), "client-key": pki.path("sluice.key")}, pki.path("ca.crt")))
+    lab.rig.stop_daemon()
+    lab.rig.kubeconfig = path
+    lab.rig.start_daemon()
+    try:
+        lab.cluster.apply(labs.web(families=["IPv4"]))
+        vip = rigs.wait_for("a VIP", lambda: lab.cluster.vips("web"))[0]
+        changes_arrive(lab, vip, 1)
+        pki.make_ca("newca")
+        pki.client("sluice-new", user, "system:serviceaccounts", ca="newca")
+        for kind in ("crt", "key"):
+            os.replace(pki.path(f"sluice-new.{kind}"), pki.path(f"sluice.{kind}"))
+        lab.cluster.restart_apiserver(client_ca="newca")
+        changes_arrive(lab, vip, 2)
+    finally:
+        lab.rig.stop_daemon()
+        lab.cluster.restart_apiserver()
+        lab.start()
+
+
+def test_ca_is_read_again(one):
+    lab, vip = one
+    pki = lab.cluster.certificates
+    pki.make_ca("ca2")
+    pki.server("server2", ca="ca2")
+    with open(pki.path("ca.crt"), encoding="ascii") as f:
+        old = f.read()
+    with open(pki.path("ca2.crt"), encoding="ascii") as f:
+        clusters.write_aside(pki.path("ca.crt"), old + f.read())
+    lab.cluster.reopen()
+    try:
+        lab.cluster.restart_apiserver(server_certificate="server2")
+        changes_arrive(lab, vip, 2)
+    finally:
+        clusters.write_aside(pki.path("ca.crt"), old)
+        lab.cluster.restart_apiserver()
+    changes_arrive(lab, vip, 3)
