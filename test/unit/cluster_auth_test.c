@@ -509,10 +509,34 @@ static void run_plugin(struct world *w, const char *script, uint32_t timeout_ms)
 	"printf '{\"kind\":\"ExecCredential\",\"apiVersion\":\"client.authentication.k8s.io/v1\"," \
 	"\"status\":{\"token\":\"%s\"}}' " token "\n"
 
+// The process whose number is in that file ends, or is no more than a name that nobody waits for.
+static void assert_gone(const struct world *w, const char *name)
+{
+	char path[64], text[512] = "";
+	int pid = 0;
+	FILE *file = fopen(path_in(w, name), "r");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%d", &pid), 1);
+	fclose(file);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	for (time_t end = time(NULL) + WAIT_S; time(NULL) < end;) {
+		file = fopen(path, "r");
+		if (file == NULL)
+			return;
+		const char *line = fgets(text, sizeof(text), file);
+		fclose(file);
+		const char *state = line ? strrchr(line, ')') : NULL;
+		if (state == NULL || state[2] == 'Z')
+			return;
+	}
+	fail_msg("%d lives", pid);
+}
+
 static void test_exec_run(void **state)
 {
 	struct world *w = *state;
 	setenv("REGION", "south", 1);
+	assert_int_equal(dup2(STDIN_FILENO, 9), 9); // not closed by itself
 	run_plugin(w, "#!/bin/sh\n" SAY("\"$1.${2#* }.$REGION.$#\""), 10000);
 	assert_string_equal(w->why, "");
 	assert_string_equal(w->result.token, "one.three.north.2");
@@ -520,7 +544,7 @@ static void test_exec_run(void **state)
 	run_plugin(w,
 		"#!/bin/sh\n"
 		"case \"$KUBERNETES_EXEC_INFO\" in *'\"interactive\":false'*) a=asked;; esac\n"
-		"[ -t 0 ] || b=alone; read line || c=empty; [ -e /proc/self/fd/5 ] || "
+		"[ -t 0 ] || b=alone; read line || c=empty; [ -e /proc/self/fd/9 ] || "
 		"d=closed\n" SAY("$a.$b.$c.$d"),
 		10000);
 	assert_string_equal(w->result.token, "asked.alone.empty.closed");
@@ -531,10 +555,12 @@ static void test_exec_run(void **state)
 	assert_non_null(strstr(w->why, "ended by signal 9"));
 	run_plugin(w, "#!/bin/sh\necho hello\n", 10000);
 	assert_non_null(strstr(w->why, "not JSON"));
-	run_plugin(w, "#!/bin/sh\nsleep 1000 & wait\n", 100);
-	assert_non_null(strstr(w->why, "not ready after 100 ms, killed"));
+	run_plugin(w, "#!/bin/sh\nsleep 1000 & echo $! > $0.pid; wait\n", 500);
+	assert_non_null(strstr(w->why, "not ready after 500 ms, killed"));
+	assert_gone(w, "plugin.pid"); // what it started too
 	run_plugin(w, "#!/bin/sh\nyes\n", 10000);
 	assert_non_null(strstr(w->why, "more than 1048576 bytes of output"));
+	close(9);
 	// A helper of the plugin keeps its output open.
 	run_plugin(w, "#!/bin/sh\nsleep 1000 &\n" SAY("t"), 200);
 	assert_non_null(strstr(w->why, "killed"));
