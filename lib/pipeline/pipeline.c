@@ -17,6 +17,7 @@
 #define PREFETCH_AHEAD 4
 // Ageing: records or lines that one slice looks at, at most.
 #define SLICE_RECORDS_MAX 256
+_Static_assert(PIPELINE_ENDING_MAX >= (SLICE_RECORDS_MAX + 6) / 7, "a slice's expired flows");
 // A line of the one-way table, with up to four entries, costs as much as so many records.
 #define LINE_COST 2
 // Lines looked at together.
@@ -447,21 +448,59 @@ static void end_expired(struct pipeline *p, const uint32_t *expired, uint32_t n)
 	}
 }
 
-// Ends no more flows than a slice has time for, at least one: the sweep goes back to where it has to go on.
+// Flows that the last slice found expired and asked for: ended now, with their lines here, unless something happened meanwhile.
+static uint32_t end_asked_for(struct pipeline *p)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < p->n_ending; i++) {
+		const struct flow_record *r = flow_record(&p->flows, p->ending[i]);
+		if (r->state != FLOW_STATE_FREE && flow_is_expired(r, p->policies, p->now_s))
+			p->ending[n++] = p->ending[i];
+	}
+	p->n_ending = 0;
+	end_expired(p, p->ending, n);
+	return n;
+}
+
+static void ask_for(struct pipeline *p, const uint32_t *expired, uint32_t n)
+{
+	uint64_t hashes[2 * FLOW_REMOVE_MAX];
+	for (uint32_t i = 0; i < n; i += FLOW_REMOVE_MAX)
+		flow_remove_begin(&p->flows, expired + i,
+			n - i < FLOW_REMOVE_MAX ? n - i : FLOW_REMOVE_MAX, hashes);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct flow_record *r = flow_record(&p->flows, expired[i]);
+		if (!(r->flags & FLOW_FLAG_DNAT))
+			snat_prefetch(p->snat, r->snat_slot, r->snat_port, &r->backend,
+				r->backend_port, r->protocol);
+		p->ending[i] = expired[i];
+	}
+	p->n_ending = n;
+}
+
+// Ends no more flows than a slice has time for, at least one: the sweep goes back to where it has to go on. Nothing is left to a
+// later slice at the end of a pass: whoever waits for passes may count on all that expired being gone.
 static uint32_t sweep_flows(struct pipeline *p, uint32_t max_records)
 {
 	uint32_t expired[SLICE_RECORDS_MAX];
+	uint32_t n_ended = end_asked_for(p);
 	uint32_t first = p->flows.sweep_next, max_ends = (max_records + 6) / 7;
 	forget_old_routes(p, first, max_records);
 	uint32_t n = flow_sweep(&p->flows, p->policies, p->now_s, max_records, expired);
+	bool is_last = p->flows.sweep_next == 0; // of this pass
+	uint32_t n_max = is_last ? max_ends - n_ended : max_ends;
 	p->slice_done = max_records;
-	if (n > max_ends) {
-		n = max_ends;
-		flow_sweep_back(&p->flows, expired[n - 1] + 1);
-		p->slice_done = p->flows.sweep_next - first;
+	if (n > n_max) {
+		n = n_max;
+		flow_sweep_back(&p->flows, expired[n]);
+		p->slice_done = expired[n] > first ? expired[n] - first : 1;
+	}
+	if (!is_last) {
+		ask_for(p, expired, n);
+		return n_ended;
 	}
 	end_expired(p, expired, n);
-	return n;
+	return n_ended + n;
 }
 
 static bool has_entries(const struct oneway_table *table)

@@ -76,6 +76,8 @@ struct burst {
 		[BURST_MAX]; // from a dnat backend to an address that is not ours: without a flow it is the kernel's
 };
 
+#define PIPELINE_ENDING_MAX 40
+
 struct pipeline_port { // by port index
 	struct mac mac;
 	uint16_t mtu;
@@ -142,6 +144,8 @@ struct pipeline {
 	struct pipeline_bucket answer_bucket; // RST, unreachable, time exceeded, too big
 	struct pipeline_bucket echo_bucket;
 	uint64_t pick_seed;
+	uint32_t n_ending; // flows that the last slice found expired, for the next one to end
+	uint32_t ending[PIPELINE_ENDING_MAX];
 	uint8_t sweep_turn;  // of three slices of ageing two are the one-way table's
 	bool oneway_turn;    // ... so was the last one
 	uint32_t slice_done; // ... and how much of it was done
@@ -179,7 +183,8 @@ uint32_t pipeline_expire_held(
 // Housekeeping between bursts: a slice of ageing, bounded by what it looks at and by what it ends: max_records records of the flow
 // table, of which it ends one in seven at most, or half as many lines of the one-way table, of which it ends a third as many entries
 // and 15 more at most. The tables take turns, so that a pass over either takes as long; an empty one-way table has none.
-// p->slice_done says how much of max_records this was. Returns flows removed.
+// p->slice_done says how much of max_records this was. What a slice finds expired in the flow table it asks for, and the next one ends
+// it, but at the end of a pass nothing is left. Returns flows removed.
 uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records);
 
 // ---------------------------------------------------------------- flows as people see them
