@@ -11,7 +11,8 @@ change-1-*     one Service at a real API server (test/cluster/go.mod). change-10
                each from the scripted API server, which both watch (kube-proxy over JSON).
 change         the Service's one endpoint is exchanged, b1 for b2 and back. Time from before the write to the sending of the first datagram
                that the new server answers; a datagram of a new flow each millisecond, so a figure is up to 1 ms too large. Changes of sluiced
-               come 60 to 160 ms apart, those of kube-proxy at least 1.1 s (its own shortest interval is 1 s) and after it is at rest.
+               come 60 to 160 ms apart, those of kube-proxy at least 1.1 s (its own shortest interval is 1 s), after both are at rest:
+               sluiced once it has written the status of every Service.
 cold           from exec to the first answer through the VIP of the last Service, with nothing on disk.
 memory         VmRSS and huge pages, after all of that.
 flood-10k      p99 of a change while 10,000 other endpoints change each second, as slices of ten.
@@ -303,6 +304,7 @@ class ManyServices:
                 child = self.field.start(who)
                 out["cold-10k"][k] = prober.wait(timeout_s=300, programs=[child]) - begun
                 say(f"  {out['cold-10k'][k]:.2f} s; change-10k: {n} changes")
+                self.settle()
                 took = measure(prober, self.write, n, gap)
                 out["change-10k-p50"][k], out["change-10k-p99"][k] = at(took, 0.5), at(took, 0.99)
                 if k == 0:
@@ -312,6 +314,16 @@ class ManyServices:
                 prober.stop()
                 self.field.stop(who)
         return {case: tuple(values) for case, values in out.items()}
+
+    def settle(self, limit_s=120):
+        """Until nobody writes status any more: the leader says of every Service that it is programmed, once."""
+        end, n = time.monotonic() + limit_s, -1
+        while time.monotonic() < end:
+            seen = len(self.server.requests_of("patch", "services"))
+            if seen == n:
+                return
+            n = seen
+            time.sleep(1)
 
     def flood(self, prober):
         """p99 in ms of changes under 10,000 endpoint updates a second; afterwards the table must be as listed."""

@@ -67,11 +67,14 @@ def lab(make_lab, cluster):
 
 
 def empty(cluster, namespace="default"):
-    """No Service and no Pod of a test is left in the namespace."""
-    for kind in ("services", "pods"):
-        for item in cluster.api.get(f"/api/v1/namespaces/{namespace}/{kind}")["items"]:
-            if item["metadata"]["name"] != "kubernetes":
-                cluster.api.delete(f"/api/v1/namespaces/{namespace}/{kind}/{item['metadata']['name']}", 0)
+    """No Service and no Pod of a test is left in the namespace, also none that waits for its finalizer."""
+    def left():
+        found = [f"/api/v1/namespaces/{namespace}/{kind}/{item['metadata']['name']}" for kind in ("services", "pods")
+                 for item in cluster.api.get(f"/api/v1/namespaces/{namespace}/{kind}")["items"]]
+        return [path for path in found if not path.endswith("/services/kubernetes")]
+    for path in left():
+        cluster.api.delete(path, 0)
+    rigs.wait_for("an empty namespace", lambda: not left(), 60)
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_rolling_replacement(clean):
         add(lab, k)
     vip = rigs.wait_for("a VIP", lambda: lab.cluster.vips("roll"))[0]
     rigs.wait_for("all up", lambda: [s for _, s in lab.rig.backends("default/roll").values()] == ["up"] * PODS, 30)
-    seconds = str(14 + 26 * ROLLS)
+    seconds = str(8 + 22 * ROLLS)
     short = lab.rig.load_start("rate", vip, "80", RATE, seconds)
     long_ones = lab.rig.load_start("hold", vip, "80", LONG, "3", seconds)
     for n in range(ROLLS):
