@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The real API server is killed, frozen, cut off, forgetful, throttling: not one connection fails, and what changed meanwhile is exact."""
 import os
+import shutil
 
 import cluster as clusters
 import lab as labs
@@ -112,9 +113,11 @@ def test_without_watch_list(served):
     lab.cluster.gates = "WatchList=false"
     try:
         lab.cluster.start_apiserver()
+        status, text = lab.cluster.api.raw("GET", "/api/v1/pods?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan")
+        assert status == 422 and "sendInitialEvents" in text, text
         recovers(lab, vip)
         lab.rig.stop_daemon()
-        os.system(f"rm -rf {lab.rig.dir}/state")
+        shutil.rmtree(os.path.join(lab.rig.dir, "state"))
         lab.start()
         rigs.wait_for("served from a paged list", lambda: lab.rig.fetch(vip).startswith("b"))
     finally:

@@ -60,20 +60,6 @@ def test_frozen_it_is_silent(web):
     assert wait_for("an answer", lambda: web.api.raw("GET", "/readyz") == (200, "ok"))
 
 
-def test_without_watch_list(web):
-    query = "/api/v1/pods?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1"
-    assert "k8s.io/initial-events-end" in web.api.raw("GET", query)[1]
-    web.kill_apiserver()
-    web.gates = "WatchList=false"
-    try:
-        web.start_apiserver()
-        status, text = web.api.raw("GET", query)
-        assert status == 422 and "sendInitialEvents" in text, text
-    finally:
-        web.gates = ""
-        web.restart_apiserver()
-
-
 def test_tokens_rights_and_throttling(web):
     web.api.request("POST", "/api/v1/namespaces", {"metadata": {"name": "who"}}, ok=(201, 409))
     web.api.request("POST", "/api/v1/namespaces/who/serviceaccounts", {"metadata": {"name": USER}}, ok=(201, 409))

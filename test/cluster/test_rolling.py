@@ -8,7 +8,7 @@ import os
 import lab as labs
 import rig as rigs
 
-PODS, BATCH, SERVERS = 20, 5, 4
+PODS, BATCH, SERVERS = 20, 10, 4
 ROLLS = int(os.environ.get("SLUICE_ROLLS", "1"))
 LONG = os.environ.get("SLUICE_LONG", "200")
 RATE = os.environ.get("SLUICE_RATE", "500")
@@ -57,7 +57,7 @@ def test_rolling_replacement(clean):
         add(lab, k)
     vip = rigs.wait_for("a VIP", lambda: lab.cluster.vips("roll"))[0]
     rigs.wait_for("all up", lambda: [s for _, s in lab.rig.backends("default/roll").values()] == ["up"] * PODS, 30)
-    seconds = str(8 + 22 * ROLLS)
+    seconds = str(6 + 14 * ROLLS)
     short = lab.rig.load_start("rate", vip, "80", RATE, seconds)
     long_ones = lab.rig.load_start("hold", vip, "80", LONG, "3", seconds)
     for n in range(ROLLS):
