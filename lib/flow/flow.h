@@ -166,6 +166,18 @@ static inline struct flow_record *flow_record(const struct flow_table *table, ui
 
 // A key whose last word is made in a register and stored at once. Written field by field, it would be read back by
 // flow_key_hash before the four stores are in the cache: the processor cannot forward them and waits.
+// ports: the peer's and our own, as they lie in a packet.
+static inline void flow_key_write(struct flow_key *out, const struct address *peer, uint32_t ports,
+	uint16_t own_slot, uint8_t protocol)
+{
+#if RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN
+	uint64_t tail = ports | (uint64_t)own_slot << 32 | (uint64_t)protocol << 48;
+#else
+	uint64_t tail = (uint64_t)ports << 32 | (uint64_t)own_slot << 16 | (uint64_t)protocol << 8;
+#endif
+	out->peer = *peer;
+	memcpy((char *)out + sizeof(out->peer), &tail, sizeof(tail));
+}
 static inline struct flow_key flow_key_make(const struct address *peer, rte_be16_t peer_port,
 	rte_be16_t own_port, uint16_t own_slot, uint8_t protocol)
 {

@@ -254,8 +254,9 @@ static inline bool classify_plain(struct pipeline *p, struct burst *b, uint32_t 
 		to = oneway;
 	}
 	b->side[i] = cell->kind == SNAPSHOT_OWN_SNAT ? FLOW_SIDE_BACKEND : FLOW_SIDE_CLIENT;
-	to->keys[to->n] = flow_key_make(
-		&packet->src, packet->src_port, packet->dst_port, cell->slot, packet->protocol);
+	uint32_t ports;
+	memcpy(&ports, (const char *)packet + offsetof(struct packet, src_port), sizeof(ports));
+	flow_key_write(&to->keys[to->n], &packet->src, ports, cell->slot, packet->protocol);
 	to->at[to->n++] = (uint8_t)i;
 	return true;
 }

@@ -24,6 +24,8 @@ static void fetch_backends(const struct pipeline *p, const uint32_t *refs, uint3
 			continue;
 		__builtin_prefetch(&p->snapshot->backends[id], 0, 3);
 		__builtin_prefetch(&p->backend_counters[id], 1, 3);
+		__asm__ volatile(
+			""); // or the compiler drops it, as flow_prefetch_line (lib/flow/flow.h) says
 	}
 }
 
@@ -254,8 +256,9 @@ void stage_send_oneway(struct pipeline *p, struct burst *b, uint32_t i, uint64_t
 
 // What is the same for all packets of a burst.
 struct burst_facts {
-	uint32_t generation;
+	const struct snapshot_backend *backends;
 	uint32_t n_backends; // with a row and a block of counters
+	uint32_t generation;
 	rte_be32_t source_v4;
 };
 
@@ -278,54 +281,56 @@ static const uint8_t overheads[][2] = {
 	[SNAPSHOT_L2DSR] = { 0, 0 },
 };
 
-static inline bool prepend_plain(struct pipeline *p, struct burst *b, uint32_t i,
-	const struct snapshot_backend *backend, const struct packet_outer *outer,
-	rte_be32_t source_v4)
+// The same where it is not IPv4 in IPv4.
+static __rte_noinline bool prepend_other(struct pipeline *p, struct burst *b, uint32_t i,
+	const struct packet_macs *macs, uint64_t hash)
 {
-	if (likely(backend->mode == SNAPSHOT_IPIP && address_is_v4(&backend->address)) &&
-		likely(packet_ipip_plain(b->mbufs[i], &b->packets[i], source_v4,
-			backend->address.words[3], outer->id, &outer->macs)))
-		return true;
-	return prepend(p, b, i, backend, outer);
+	struct packet_outer outer = {
+		.macs = *macs,
+		.id = p->tunnel_id,
+		.entropy = (uint16_t)hash,
+	};
+	return prepend(p, b, i, &p->snapshot->backends[b->backend_id[i]], &outer);
 }
 
 // What nearly every packet is: its entry goes on, its backend is listed, the way there is that of this FIB and fits the mode
 // (found by stage_send_oneway once), the neighbour is resolved, the packet fits. Then it is sent, and all of it in one go. False:
-// nothing done.
+// nothing done, but for the backend's number.
 static inline bool send_plain(struct pipeline *p, struct burst *b, uint32_t i, uint64_t word,
 	uint64_t hash, const struct burst_facts *f)
 {
+	const struct packet *packet = &b->packets[i];
 	uint32_t id = oneway_backend_id(word);
-	if (unlikely(id >= f->n_backends || !entry_is_plain(p, word, &b->packets[i])))
+	if (unlikely(id >= f->n_backends || !entry_is_plain(p, word, packet)))
 		return false;
 	struct pipeline_backend_counters *block = &p->backend_counters[id];
-	const struct snapshot_backend *backend = &p->snapshot->backends[id];
+	const struct snapshot_backend *backend = &f->backends[id];
+	uint16_t nexthop = block->nexthop;
 	if (unlikely((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
 			     SNAPSHOT_BACKEND_LISTED ||
 		     block->fib_generation != f->generation ||
-		     block->ready_mode != backend->mode + 1 ||
-		     block->nexthop >= p->nexthops.n_entries))
+		     block->ready_mode != backend->mode + 1 || nexthop >= p->nexthops.n_entries))
 		return false;
-	uint64_t hop = nexthop_load(&p->nexthops, block->nexthop);
+	uint64_t hop = nexthop_load(&p->nexthops, nexthop);
 	const struct pipeline_port *port = &p->ports[nexthop_word_port(hop)];
-	uint32_t n_bytes = b->packets[i].l3_length;
-	uint32_t overhead = overheads[backend->mode][!address_is_v4(&backend->address)];
-	if (unlikely(nexthop_word_state(hop) != NEXTHOP_VALID || n_bytes + overhead > port->mtu))
+	const struct packet_macs macs = packet_macs_of_words(hop, port_mac_word(port));
+	uint32_t n_bytes = packet->l3_length, mode = backend->mode;
+	bool is_v6 = !address_is_v4(&backend->address);
+	if (unlikely(nexthop_word_state(hop) != NEXTHOP_VALID ||
+		     n_bytes + overheads[mode][is_v6] > port->mtu))
 		return false;
-	struct packet_outer outer = {
-		.macs = packet_macs_of_words(hop, port_mac_word(port)),
-		.id = p->tunnel_id,
-		.entropy = (uint16_t)hash,
-	};
-	if (unlikely(!prepend_plain(p, b, i, backend, &outer, f->source_v4)))
+	b->backend_id[i] = id;
+	if (unlikely(mode != SNAPSHOT_IPIP || is_v6 ||
+		     !packet_ipip_plain(b->mbufs[i], packet, f->source_v4,
+			     backend->address.words[3], p->tunnel_id, &macs)) &&
+		unlikely(!prepend_other(p, b, i, &macs, hash)))
 		return false; // said by name there
 	p->tunnel_id++;       // one for each packet, whether it found room or not
 	relaxed_add(&block->packets_in, 1);
 	relaxed_add(&block->bytes_in, n_bytes);
-	b->backend_id[i] = id;
 	b->listener_idx[i] = backend->listener_idx;
 	b->out_port[i] = nexthop_word_port(hop);
-	b->nexthop[i] = block->nexthop;
+	b->nexthop[i] = nexthop;
 	b->verdict[i] = PIPELINE_FORWARD;
 	return true;
 }
@@ -355,6 +360,7 @@ static void send_all(
 {
 	const struct snapshot *s = p->snapshot;
 	const struct burst_facts facts = {
+		.backends = s->backends,
 		.generation = nexthop_fib_generation(s->fib),
 		.n_backends = s->n_backends < p->n_backend_counters ? s->n_backends
 								    : p->n_backend_counters,
@@ -389,6 +395,7 @@ void stage_oneway(struct pipeline *p, struct burst *b, struct pending *pending)
 	for (uint32_t k = 0; k < n && n_hits < n; k++)
 		if (refs[k] == ONEWAY_NONE)
 			oneway_prefetch_room(&p->oneway, &pending->keys[k], pending->hashes[k]);
-	fetch_backends(p, refs, n);
+	if (pipeline_rows_are_cold(p))
+		fetch_backends(p, refs, n);
 	send_all(p, b, pending, refs);
 }

@@ -113,6 +113,8 @@ static inline void fetch_rows(const struct pipeline *p, const struct flow_record
 	__builtin_prefetch(&p->backend_counters[id], 1, 3);
 	if (side == FLOW_SIDE_BACKEND) // there are few source addresses
 		__builtin_prefetch(&p->snapshot->own[r->vip_slot], 0, 3);
+	__asm__ volatile(
+		""); // or the compiler drops it, as flow_prefetch_line (lib/flow/flow.h) says
 }
 
 // Looks the pending packets up in one go.
@@ -123,13 +125,14 @@ static void stage_look_up(struct pipeline *p, struct burst *b, struct pending *p
 	uint32_t n = pending->n;
 	flow_lookup_bulk(&p->flows, pending->keys, n, pending->hashes, found, side);
 	uint32_t n_hits = 0;
+	bool cold = pipeline_rows_are_cold(p);
 	for (uint32_t k = 0; k < n; k++) {
 		uint32_t i = pending->at[k];
 		bool hit = found[k] != FLOW_NONE;
 		b->flow_idx[i] = found[k];
 		b->side[i] = hit ? side[k] : b->side[i]; // else what the address said
 		n_hits += hit;
-		if (likely(hit))
+		if (cold && likely(hit))
 			fetch_rows(p, flow_record(&p->flows, found[k]), side[k]);
 	}
 	counters_add(p->counters, COUNTER_FLOW_HITS, n_hits);

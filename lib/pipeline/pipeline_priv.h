@@ -198,6 +198,12 @@ static inline uint64_t port_mac_word(const struct pipeline_port *port)
 }
 _Static_assert(offsetof(struct pipeline_port, mac) == 0 && sizeof(struct pipeline_port) >= 8, "");
 
+// Are there so many backends that their rows and counters do not stay in the cache nearest to the processor?
+static inline bool pipeline_rows_are_cold(const struct pipeline *p)
+{
+	return p->snapshot->n_backends > 128;
+}
+
 static inline void relaxed_add(uint64_t *value, uint64_t n)
 {
 	__atomic_store_n(value, *value + n, __ATOMIC_RELAXED);
