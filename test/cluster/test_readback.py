@@ -13,14 +13,17 @@ from kubernetes import client, config
 config.load_kube_config(sys.argv[1])
 core, coordination, events = client.CoreV1Api(), client.CoordinationV1Api(), client.EventsV1Api()
 s = core.read_namespaced_service("web", "default")
+# Others' Events may have no eventTime, which this client does not read: only our own are read by type.
+listed = json.loads(events.list_namespaced_event("default", _preload_content=False).data)["items"]
+names = [e["metadata"]["name"] for e in listed if "sluice" in (e.get("reportingController") or "") and e["regarding"]["name"] == "web"]
+ours = [events.read_namespaced_event(name, "default") for name in names]
 leases = coordination.list_namespaced_lease("sluice-system").items
 print(json.dumps({
     "ingress": [i.ip for i in s.status.load_balancer.ingress],
     "conditions": {c.type: [c.status, c.reason, c.message, c.last_transition_time.isoformat(), c.observed_generation] for c in s.status.conditions},
     "finalizers": s.metadata.finalizers,
     "leases": {x.metadata.name: [x.spec.holder_identity, x.spec.lease_duration_seconds, x.spec.renew_time.isoformat()] for x in leases},
-    "events": [[e.reason, e.type, e.action, e.note, e.reporting_controller, e.event_time.isoformat()]
-               for e in events.list_namespaced_event("default").items if e.regarding.name == "web"],
+    "events": [[e.reason, e.type, e.action, e.note, e.reporting_controller, e.event_time.isoformat()] for e in ours],
 }))
 """
 

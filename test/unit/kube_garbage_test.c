@@ -199,14 +199,14 @@ static void line_print(struct world *w, FILE *out, uint32_t kind)
 	static const char *const members[] = { ",\"a\":1e999999}}", ",\"a\":-1e999999}}",
 		",\"a\":99999999999999999999}}", ",\"a\":\"\\u0000\"}}", ",\"a\":1,\"a\":2}}",
 		",\"a\":\"\xff\xfe\"}}", ",\"a\":01}}", ",\"a\":.5}}", ",\"a\":tru}}" };
+	static const char unnamed[] = "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"\","
+				      "\"resourceVersion\":\"1\"}}}";
 	static const char *const wrong[] = { "{\"type\":7,\"object\":{}}", "{\"type\":\"ADDED\"}",
 		"{\"type\":\"ADDED\",\"object\":[]}", "{\"type\":\"ADDED\",\"object\":null}",
 		"{\"type\":\"ADDED\",\"object\":{\"metadata\":[]}}",
 		"{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":{}}}}",
 		"{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":5}}}", "{}",
-		"[]", "\"a\"", "null", "-",
-		"{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"\",\"resourceVersion\":"
-		"\"1\"}}}" };
+		"[]", "\"a\"", "null", "-", unnamed };
 	bool is_named = kind < ARRAY_SIZE(members) || kind == 15 || kind == 16 || kind == 19;
 	if (is_named)
 		x_start(w, out);

@@ -76,7 +76,10 @@ void cluster_addresses_put(
 		families_of(wants, &request);
 	else if (change->is_refused)
 		families_of_record(recorded, n_recorded, &request);
-	if (request.n_families == 0 || (change->is_refused && record->has_answer)) {
+	// Refused for what it says, it keeps what it has. Refused for what others have (a port at the shared address), it is asked
+	// for anew: it may get another address.
+	bool says_nothing = change->is_refused && !wants->is_wanted;
+	if (request.n_families == 0 || (says_nothing && record->has_answer)) {
 		if (!change->is_refused)
 			cluster_addresses_remove(c, record);
 		return;
