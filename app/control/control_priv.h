@@ -137,6 +137,7 @@ struct control {
 	struct event *coalesce; // pending: changes wait for it
 	uint32_t work;          // enum control_work bits that wait
 	bool is_failed;         // the last build failed; tried again each tick
+	bool is_held; // a publication is under way, or whoever called a hook makes one: what hooks ask for waits in `work`
 	struct control_retired *retired;
 	uint32_t n_retired, retired_cap;
 	struct event *retire;

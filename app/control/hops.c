@@ -109,9 +109,14 @@ static uint16_t port_mtu(const struct control *c, uint8_t port_idx)
 static void hop_resolve(struct control *c, uint32_t idx)
 {
 	c->hops[idx].asked_ns = control_now_ns(c);
-	if (c->hop_hooks.resolve != NULL)
-		c->hop_hooks.resolve(
-			c->hop_arg, c->hops[idx].port_idx, &c->hops_table.entries[idx].address);
+	if (c->hop_hooks.resolve == NULL)
+		return;
+	// Whoever is asked may know the neighbour, and tell at once. The caller publishes when all entries are made.
+	bool was_held = c->is_held;
+	c->is_held = true;
+	c->hop_hooks.resolve(
+		c->hop_arg, c->hops[idx].port_idx, &c->hops_table.entries[idx].address);
+	c->is_held = was_held;
 }
 
 // CONTROL_NONE: no index is free.

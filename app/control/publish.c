@@ -282,7 +282,7 @@ static void settle(struct control *c, uint32_t work, const struct snapshot *befo
 	c->n_touched = 0;
 }
 
-int control_publish_now(struct control *c, uint32_t work, struct error *err)
+static int publish(struct control *c, uint32_t work, struct error *err)
 {
 	struct snapshot *next = NULL, *before = c->published;
 	struct control_fib *fib = c->fib, *fib_before = c->fib;
@@ -323,6 +323,16 @@ int control_publish_now(struct control *c, uint32_t work, struct error *err)
 	return 0;
 }
 
+int control_publish_now(struct control *c, uint32_t work, struct error *err)
+{
+	// A publication that a hook asks for inside of this one would retire the same snapshot: it is held.
+	bool was_held = c->is_held;
+	c->is_held = true;
+	int rc = publish(c, work, err);
+	c->is_held = was_held;
+	return rc;
+}
+
 // What was published stays; the work waits for the timer.
 static void note_failure(struct control *c, uint32_t work, const struct error *err)
 {
@@ -360,8 +370,8 @@ int control_publish_init(struct control *c)
 
 int control_change(struct control *c, uint32_t work, struct error *err)
 {
-	if (c->dp == NULL || evtimer_pending(c->coalesce, NULL)) {
-		// Before the data plane is attached nothing is published: attaching does.
+	if (c->dp == NULL || c->is_held || evtimer_pending(c->coalesce, NULL)) {
+		// Before the data plane is attached nothing is published: attaching does. What is held goes along.
 		c->work |= work;
 		return 0;
 	}

@@ -684,6 +684,63 @@ static void test_backend_has_entry_at_once(void **state)
 	assert_int_equal(nexthop_word_state(nexthop_load(&table, idx)), NEXTHOP_FAILED);
 }
 
+static void on_resolve_tell(void *arg, uint8_t port_idx, const struct address *address)
+{
+	control_set_neighbour(control, port_idx, address, &MAC_A, NEXTHOP_VALID);
+}
+
+// The kernel knew the neighbours before there was a use for them: they are told within the publication that asks for them, which
+// takes that along. A second one inside the first would retire the same snapshot twice.
+static void test_neighbour_told_while_publishing(void **state)
+{
+	struct control_nexthop_hooks hooks = { .resolve = on_resolve_tell };
+	control_set_nexthop_hooks(control, &hooks, NULL);
+	set_on_link("10.9.0.0/24");
+	settle();
+	uint32_t before = fake.n_published;
+	put("a", "203.0.113.1", 2);
+	settle();
+	assert_int_equal(fake.n_published, before + 1);
+	assert_int_equal(control->n_retired, fake.n_published - 1);
+	for (uint32_t i = 1; i < control->n_retired; i++)
+		assert_ptr_not_equal(
+			control->retired[i].snapshot, control->retired[i - 1].snapshot);
+	struct nexthop_table table = control_nexthop_table(control);
+	for (uint32_t i = 2; i < 4; i++) {
+		char text[32];
+		snprintf(text, sizeof(text), "10.9.0.%u", i);
+		uint16_t idx = find(text).nexthop;
+		assert_true(idx < NEXTHOP_MAX);
+		assert_int_equal(nexthop_word_state(nexthop_load(&table, idx)), NEXTHOP_VALID);
+	}
+	fake.grace_done = fake.grace_next;
+	for (int i = 0; i < 2000 && control->n_retired; i++) {
+		turn();
+		usleep(1000);
+	}
+	assert_int_equal(control->n_retired, 0);
+}
+
+// Two new gateways, known already: what is published has the routes of both.
+static void test_gateways_told_at_once(void **state)
+{
+	struct control_nexthop_hooks hooks = { .resolve = on_resolve_tell };
+	struct control_route routes[3];
+	memset(routes, 0, sizeof(routes));
+	prefix_parse("10.9.0.0/24", &routes[0].prefix);
+	prefix_parse("198.18.0.0/15", &routes[1].prefix);
+	routes[1].gateway = address_of("10.9.0.253");
+	prefix_parse("0.0.0.0/0", &routes[2].prefix);
+	routes[2].gateway = address_of("10.9.0.254");
+	control_set_nexthop_hooks(control, &hooks, NULL);
+	settle();
+	uint32_t before = fake.n_published;
+	control_set_routes(control, routes, 3);
+	assert_int_equal(fake.n_published, before + 1);
+	assert_true(find("198.18.0.1").nexthop < NEXTHOP_MAX);
+	assert_true(find("198.51.100.7").nexthop < NEXTHOP_MAX);
+}
+
 static void test_gateway(void **state)
 {
 	struct control_route routes[3];
@@ -902,6 +959,8 @@ int main(void)
 		CASE(test_bad_item_does_not_take_others),
 		CASE(test_unwritable_state_keeps_running),
 		CASE(test_backend_has_entry_at_once),
+		CASE(test_neighbour_told_while_publishing),
+		CASE(test_gateways_told_at_once),
 		CASE(test_gateway),
 		CASE(test_client_entry),
 		CASE(test_failed_client_is_reclaimed),
