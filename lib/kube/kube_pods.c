@@ -123,6 +123,8 @@ int kube_pod_put(struct kube_cluster *c, const json_t *object)
 // It goes when that has been told.
 void kube_pod_remove(struct kube_cluster *c, struct kube_pod_object *pod)
 {
+	if (c->gone_pod == pod)
+		return; // it has been, and goes with the next look
 	pod->pod.is_gone = true;
 	pod->version = 0;
 	pod_queue(c, pod);

@@ -282,6 +282,7 @@ static void test_pods(void **state)
 	assert_pod(&rig, "a", "marked healthy 1");
 	rig_put(&rig, "pod default/b");
 	assert_pod(&rig, "b", "gone  0");
+	rig_put(&rig, "pod default/b"); // told already, and not freed yet
 	assert_pod(&rig, "", "none");
 	assert_int_equal(kube_cluster_count(rig.cluster).n_pods, 1);
 	kube_cluster_destroy(rig.cluster);
