@@ -459,8 +459,10 @@ bool cluster_record_is_recorded(const struct cluster_record *record)
 void cluster_writer_unsee(struct source_cluster *c, const char *namespace, const char *name)
 {
 	struct cluster_record *record = cluster_record_find(&c->records, namespace, name, false);
-	if (record && !record->is_known)
-		cluster_record_remove(&c->records, namespace, name);
+	if (record == NULL || record->is_known)
+		return;
+	cluster_writer_forget(c, record); // it may wait for its look
+	cluster_record_remove(&c->records, namespace, name);
 }
 
 // What is recorded in the object, and since which version.
