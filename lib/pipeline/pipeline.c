@@ -287,27 +287,35 @@ static bool is_among(const struct stage_misses *misses, uint64_t hash)
 	return false;
 }
 
-static void decide_late(struct pipeline *p, struct burst *b, const struct pending *pending,
-	const uint8_t *late, uint32_t n_late)
+// Packets of this burst that wait.
+struct waiting {
+	struct stage_misses misses; // to be opened together
+	uint32_t n_late;
+	uint8_t late[BURST_MAX]; // ... and for one of those; indices into the pending
+};
+
+static void open_waiting(
+	struct pipeline *p, struct burst *b, const struct pending *pending, struct waiting *w)
 {
-	for (uint32_t k = 0; k < n_late; k++) {
-		look_again(p, b, pending->at[late[k]], &pending->keys[late[k]]);
-		decide_odd(p, b, pending->at[late[k]], pending->hashes[late[k]]);
+	stage_open_together(p, b, &w->misses);
+	for (uint32_t k = 0; k < w->n_late; k++) {
+		uint32_t at = w->late[k];
+		look_again(p, b, pending->at[at], &pending->keys[at]);
+		decide_odd(p, b, pending->at[at], pending->hashes[at]);
 	}
+	w->misses.n = w->n_late = 0;
 }
 
 // Packet by packet, as they came, but those that start flows are opened together behind the others, and a second packet of such a
-// flow waits for that. A record may be given to a new flow after earlier packets went by what it was: those are rewritten
-// by then.
+// flow waits for that; what may be a dnat backend's answer to one of them does not overtake it. A record may be given to a new
+// flow after earlier packets went by what it was: those are rewritten by then.
 static void stage_decide(struct pipeline *p, struct burst *b, const struct pending *pending)
 {
 	const struct burst_facts facts = { route_tag(p->snapshot->fib), p->snapshot->own,
 		p->snapshot->backends, p->snapshot->n_backends };
 	struct decision d = { 0 };
-	struct stage_misses misses;
-	uint8_t late[BURST_MAX];
-	uint32_t n_late = 0;
-	misses.n = 0;
+	struct waiting w;
+	w.misses.n = w.n_late = 0;
 	for (uint32_t k = 0; k < pending->n; k++) {
 		uint32_t i = pending->at[k];
 		uint64_t bit = 1ull << (pending->hashes[k] & 63);
@@ -316,24 +324,26 @@ static void stage_decide(struct pipeline *p, struct burst *b, const struct pendi
 		if (likely(b->flow_idx[i] != FLOW_NONE)) {
 			if (likely(forward_plain(p, b, i, &facts)))
 				continue;
-		} else if ((d.added & bit) && is_among(&misses, pending->hashes[k])) {
-			late[n_late++] = (uint8_t)k;
+		} else if ((d.added & bit) && is_among(&w.misses, pending->hashes[k])) {
+			w.late[w.n_late++] = (uint8_t)k;
 			continue;
 		} else if (waits_to_be_opened(p, b, i, pending->hashes[k])) {
 			d.added |= bit;
-			misses.hashes[misses.n] = pending->hashes[k];
-			misses.at[misses.n++] = (uint8_t)i;
+			w.misses.hashes[w.misses.n] = pending->hashes[k];
+			w.misses.at[w.misses.n++] = (uint8_t)i;
 			continue;
+		} else if (b->may_be_foreign[i] && w.misses.n > 0) {
+			open_waiting(p, b, pending, &w);
+			d.changed = true;
+			look_again(p, b, i, &pending->keys[k]);
 		}
 		if (decide_odd(p, b, i, pending->hashes[k])) {
 			d.changed = true;
 			d.added |= bit;
 		}
 	}
-	if (unlikely(misses.n > 0)) {
-		stage_open_together(p, b, &misses);
-		decide_late(p, b, pending, late, n_late);
-	}
+	if (unlikely(w.misses.n > 0))
+		open_waiting(p, b, pending, &w);
 }
 
 void stage_pending(struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway)

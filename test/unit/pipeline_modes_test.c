@@ -189,6 +189,47 @@ static void test_dnat(void **state)
 	check_dnat(true);
 }
 
+// Both sides of a flow that is gone speak in one burst, the client first: its packet makes the flow, and the backend's, which
+// came behind it, is of that flow.
+static void test_dnat_answer_behind_first(void **state)
+{
+	struct world w;
+	struct burst *b = burst_create();
+	uint8_t frame[FRAME_MAX];
+	const struct frame_spec ask = { .src = "100.64.0.1",
+		.dst = "203.0.113.10",
+		.protocol = NET_PROTO_UDP,
+		.src_port = 2000,
+		.dst_port = 53 };
+	const struct frame_spec answer = { .src = "10.9.0.2",
+		.dst = "100.64.0.1",
+		.protocol = NET_PROTO_UDP,
+		.src_port = 5353,
+		.dst_port = 2000 };
+	start(&w, SERVICE_MODE_DNAT);
+	world_publish(&w, 1); // one backend
+	struct address client = address_of(ask.src), vip = address_of(ask.dst);
+	struct pipeline *p = &w.workers[flow_owner_by_client(&client, WORKERS)];
+	p->now_ns = w.now_ns;
+	p->now_s = (uint32_t)(w.now_ns / CLOCK_S);
+	b->n = 2;
+	b->mbufs[0] = frame_mbuf(frame, frame_build(&ask, frame));
+	b->mbufs[1] = frame_mbuf(frame, frame_build(&answer, frame));
+	pipeline_run(p, b);
+	assert_int_equal(b->verdict[0], PIPELINE_FORWARD);
+	assert_int_equal(b->verdict[1], PIPELINE_FORWARD);
+	assert_int_equal(p->flows.n_flows, 1);
+	assert_int_equal(flow_record(&p->flows, b->flow_idx[0])->state, FLOW_STATE_UDP_TWOWAY);
+	struct packet back;
+	packet_parse(b->mbufs[1], NULL, &back);
+	assert_true(address_equal(&back.src, &vip));
+	assert_int_equal(back.src_port, rte_cpu_to_be_16(53));
+	frame_mbuf_destroy(b->mbufs[0]);
+	frame_mbuf_destroy(b->mbufs[1]);
+	world_fini(&w);
+	free(b);
+}
+
 // A client stays with its backend while that may take flows, also when the table says otherwise by now.
 static void check_affinity(enum service_mode mode)
 {
@@ -319,6 +360,7 @@ int main(void)
 		cmocka_unit_test(test_gue),
 		cmocka_unit_test(test_l2dsr),
 		cmocka_unit_test(test_dnat),
+		cmocka_unit_test(test_dnat_answer_behind_first),
 		cmocka_unit_test(test_adopted_entries),
 		cmocka_unit_test(test_affinity),
 		cmocka_unit_test(test_least_connections),
