@@ -42,7 +42,8 @@ void dataplane_publish(struct dataplane *dp, const struct snapshot *snapshot);
 // A grace period without blocking: token now; done when every worker has passed a quiescent state since (sleeping ones count).
 uint64_t dataplane_grace_start(struct dataplane *dp);
 bool dataplane_grace_done(struct dataplane *dp, uint64_t token);
-// Lowest generation that any worker has adopted; lowest number of complete ageing passes over all workers.
+// Lowest generation that any worker has adopted; lowest number of rounds of ageing over all workers: two
+// more than now, and a whole pass over each table has begun and ended since.
 uint64_t dataplane_adopted_generation(const struct dataplane *dp);
 uint64_t dataplane_sweeps(const struct dataplane *dp);
 

@@ -38,11 +38,9 @@ static void age_flows(struct worker *w)
 		w->sweep_due_ns = p->now_ns + w->sweep_slice_ns;
 	uint32_t n_flows = p->flows.n_flows + p->oneway.families[0].n_entries +
 			   p->oneway.families[1].n_entries;
-	// A number that no table holds any more is free when both have been swept.
-	uint64_t n_sweeps =
-		p->flows.n_sweeps < p->oneway.n_sweeps ? p->flows.n_sweeps : p->oneway.n_sweeps;
 	__atomic_store_n(&w->face.n_flows, n_flows, __ATOMIC_RELAXED);
-	__atomic_store_n(&w->face.n_sweeps, n_sweeps, __ATOMIC_RELAXED);
+	// A number that no table holds any more is free when both have been swept.
+	__atomic_store_n(&w->face.n_sweeps, p->n_rounds, __ATOMIC_RELAXED);
 }
 
 // ---------------------------------------------------------------- mail

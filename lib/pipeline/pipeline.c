@@ -521,6 +521,25 @@ static bool has_entries(const struct oneway_table *table)
 	return table->families[0].n_entries + table->families[1].n_entries > 0;
 }
 
+// n_sweeps of a table when it has ended a pass that begins from now on.
+static uint64_t whole_pass(uint64_t n_sweeps, uint32_t sweep_next)
+{
+	return n_sweeps + 1 + (sweep_next != 0);
+}
+
+// Passes over a table with little in it are short and many: how many there were of one table says nothing of the other. A round
+// is over when both have ended one that began in it.
+static void count_round(struct pipeline *p)
+{
+	const struct flow_table *flows = &p->flows;
+	const struct oneway_table *oneway = &p->oneway;
+	if (flows->n_sweeps < p->round_until.flows || oneway->n_sweeps < p->round_until.oneway)
+		return;
+	p->round_until.flows = whole_pass(flows->n_sweeps, flows->sweep_next);
+	p->round_until.oneway = whole_pass(oneway->n_sweeps, oneway->sweep_next);
+	p->n_rounds++;
+}
+
 uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 {
 	uint64_t word;
@@ -530,10 +549,10 @@ uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records)
 		pipeline_refresh_policies(p);
 	p->sweep_turn = (uint8_t)((p->sweep_turn + 1) % (1 + LINE_COST));
 	p->oneway_turn = p->sweep_turn > 0 && has_entries(&p->oneway);
-	if (p->oneway_turn)
-		return sweep_oneway(p, max_records);
 	// An empty table is a pass as well, at no cost.
 	if (p->oneway.header != NULL && !has_entries(&p->oneway))
 		oneway_sweep(&p->oneway, &p->oneway_timeouts, max_records > 0, &word);
-	return sweep_flows(p, max_records);
+	uint32_t n = p->oneway_turn ? sweep_oneway(p, max_records) : sweep_flows(p, max_records);
+	count_round(p);
+	return n;
 }

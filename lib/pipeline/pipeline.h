@@ -149,6 +149,11 @@ struct pipeline {
 	uint8_t sweep_turn;  // of three slices of ageing two are the one-way table's
 	bool oneway_turn;    // ... so was the last one
 	uint32_t slice_done; // ... and how much of it was done
+	uint64_t n_rounds;   // of ageing: a whole pass over either table lies in each
+	struct {
+		uint64_t flows;
+		uint64_t oneway;
+	} round_until; // n_sweeps of both with which the present one is over
 	// Flows that began with a fragment at another worker (holder.c): tag of the hash | worker + 1, 0: none
 	bool has_notes;
 	uint64_t notes[PIPELINE_NOTES];
@@ -184,7 +189,8 @@ uint32_t pipeline_expire_held(
 // table, of which it ends one in seven at most, or half as many lines of the one-way table, of which it ends a third as many entries
 // and 15 more at most. The tables take turns, so that a pass over either takes as long; an empty one-way table has none.
 // p->slice_done says how much of max_records this was. What a slice finds expired in the flow table it asks for, and the next one ends
-// it, but at the end of a pass nothing is left. Returns flows removed.
+// it, but at the end of a pass nothing is left. Two rounds (p->n_rounds) after something was changed a whole pass over
+// either table has seen it. Returns flows removed.
 uint32_t pipeline_housekeep(struct pipeline *p, uint32_t max_records);
 
 // ---------------------------------------------------------------- flows as people see them

@@ -304,6 +304,42 @@ static void oneway_slices_end_a_bounded_number(void **state)
 	world_fini(&w);
 }
 
+// The end of a pass that is under way does not count.
+static void two_rounds_have_passes_of_both(struct pipeline *p)
+{
+	uint64_t until = p->n_rounds + 2;
+	uint64_t flows_until = p->flows.n_sweeps + 1 + (p->flows.sweep_next != 0);
+	uint64_t oneway_until = p->oneway.n_sweeps + 1 + (p->oneway.sweep_next != 0);
+	while (p->n_rounds < until)
+		pipeline_housekeep(p, 48);
+	assert_true(p->flows.n_sweeps >= flows_until);
+	assert_true(p->oneway.n_sweeps >= oneway_until);
+}
+
+// One table was empty for long, so its passes were many: they do not stand for those that come when it is not.
+static void rounds_wait_for_both_tables(void **state)
+{
+	for (int flows_first = 0; flows_first < 2; flows_first++) {
+		struct world w;
+		uint64_t seed = 5;
+		world_init(&w, 2000, 1024, 65535);
+		struct pipeline *p = &w.workers[0];
+		for (uint32_t turn = 0; turn < 2; turn++) {
+			bool oneway = turn == (flows_first ? 1u : 0u);
+			w.shape.mode = oneway ? SERVICE_MODE_IPIP : SERVICE_MODE_FULLNAT;
+			world_publish(&w, (1u << BACKENDS) - 1);
+			for (uint32_t k = 0; k < (turn ? 1500 : 100); k++)
+				run(&w, flood_frame(&seed, false));
+			for (uint32_t k = 0; turn == 0 && k < 3000; k++)
+				pipeline_housekeep(p, 48);
+		}
+		assert_int_equal(p->flows.n_flows, flows_first ? 100 : 1500);
+		two_rounds_have_passes_of_both(p);
+		two_rounds_have_passes_of_both(p);
+		world_fini(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -313,6 +349,7 @@ int main(void)
 		cmocka_unit_test(a_flood_leaves_nothing_behind),
 		cmocka_unit_test(slices_end_a_bounded_number),
 		cmocka_unit_test(oneway_slices_end_a_bounded_number),
+		cmocka_unit_test(rounds_wait_for_both_tables),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
