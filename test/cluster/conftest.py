@@ -67,11 +67,12 @@ def lab(make_lab, cluster):
 
 
 def empty(cluster, namespace="default"):
-    """No Service and no Pod of a test is left in the namespace, also none that waits for its finalizer."""
+    """No Service, Pod or slice of a test is left in the namespace, also none that waits for its finalizer or its owner's end."""
     def left():
-        found = [f"/api/v1/namespaces/{namespace}/{kind}/{item['metadata']['name']}" for kind in ("services", "pods")
-                 for item in cluster.api.get(f"/api/v1/namespaces/{namespace}/{kind}")["items"]]
-        return [path for path in found if not path.endswith("/services/kubernetes")]
+        found = [f"{group}/namespaces/{namespace}/{kind}/{item['metadata']['name']}"
+                 for group, kind in (("/api/v1", "services"), ("/api/v1", "pods"), ("/apis/discovery.k8s.io/v1", "endpointslices"))
+                 for item in cluster.api.get(f"{group}/namespaces/{namespace}/{kind}")["items"]]
+        return [path for path in found if not path.endswith(("/services/kubernetes", "/endpointslices/kubernetes"))]
     for path in left():
         cluster.api.delete(path, 0)
     rigs.wait_for("an empty namespace", lambda: not left(), 60)
@@ -84,6 +85,8 @@ def clean(lab):
     lab.cluster.mend()
     empty(lab.cluster)
     rigs.wait_for("an empty table", lambda: not lab.rig.services(), 60)
+    rigs.wait_for("every watch open", lambda: all(r["watching"] for r in lab.rig.get("/api/v1/kubernetes")["resources"]
+                                                  if r["name"] in ("services", "endpointslices")), 60)
 
 
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)

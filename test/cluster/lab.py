@@ -95,6 +95,14 @@ class Lab:
             self.cluster.add_pod(f"{app}-{i}", [self.rig.backend_address(i), self.rig.backend_address(i, 6)], {"app": app},
                                  ports={"http": port})
 
+    def wait_for_web(self, *which):
+        """default/web has just these backends, in each family it has."""
+        def there():
+            backends = self.rig.backends("default/web")
+            families = {6 if ":" in a else 4 for a in backends}
+            return bool(backends) and set(backends) == {self.rig.backend_address(i, f) for i in which for f in families}
+        rigs.wait_for(f"backends {which} of default/web", there)
+
     def down(self):
         for rig in reversed(self.rigs):
             rig.down()

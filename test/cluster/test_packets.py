@@ -24,9 +24,9 @@ def test_service_and_pods_to_packet(clean):
     lab, cluster = clean, clean.cluster
     cluster.apply(labs.web())
     vips = both_vips(lab)
-    assert lab.rig.fetch(vips[0]) == "curl 7", "a service without pods is refused, not black-holed"
+    rigs.wait_for("refused without pods, not black-holed", lambda: lab.rig.fetch(vips[0]) == "curl 7")
     lab.add_web_pods(3)
-    rigs.wait_for("three backends", lambda: len(lab.rig.backends("default/web")) == 6)
+    lab.wait_for_web(1, 2, 3)
     for vip in vips:
         assert spread(lab, vip) == ["b1", "b2", "b3"]
     shown = cluster.kubectl("get", "svc", "web", "-o", "wide")
@@ -44,7 +44,7 @@ def test_scale_to_zero_and_back(clean):
     lab, cluster = clean, clean.cluster
     cluster.apply(labs.web(families=["IPv4"]))
     lab.add_web_pods(2)
-    rigs.wait_for("two backends", lambda: len(lab.rig.backends("default/web")) == 2)
+    lab.wait_for_web(1, 2)
     vip = cluster.vips("web")[0]
     assert spread(lab, vip) == ["b1", "b2"]
     cluster.set_pod("web-1", ready=False)
@@ -81,7 +81,7 @@ def test_policy_and_family_change(clean):
     lab, cluster = clean, clean.cluster
     cluster.apply(labs.web(families=["IPv4"]))
     lab.add_web_pods(2)
-    rigs.wait_for("two backends", lambda: len(lab.rig.backends("default/web")) == 2)
+    lab.wait_for_web(1, 2)
     vip = cluster.vips("web")[0]
 
     def patch(**spec):
