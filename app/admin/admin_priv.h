@@ -369,6 +369,7 @@ void get_service(struct admin_request *r);
 void put_service(struct admin_request *r);
 void patch_service(struct admin_request *r);
 void delete_service(struct admin_request *r);
+void post_release(struct admin_request *r);
 void get_backends(struct admin_request *r);
 void get_service_backends(struct admin_request *r);
 void get_backend(struct admin_request *r);

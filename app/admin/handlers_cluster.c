@@ -29,14 +29,14 @@ void get_kubernetes(struct admin_request *r)
 	for (uint32_t i = 0; i < k.n_resources; i++)
 		json_array_append_new(resources, resource_json(&k.resources[i]));
 	reply_json(r, 200,
-		json_pack("{s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:i, s:i, s:i, s:o, s:o, s:o, "
-			  "s:o}",
+		json_pack("{s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:i, s:i, s:i, s:i, s:o, s:o, "
+			  "s:o, s:o}",
 			"server", k.server, "node", k.node, "leader", k.leader, "leading",
 			k.is_leading, "synced", k.is_synced, "missingRules", (int)k.n_missing_rules,
 			"certificateExpires", time_or_null(k.certificate_expires_ms), "lastChange",
 			time_or_null(k.applied_ms), "services", (int)k.n_services,
-			"refusedServices", (int)k.n_refused, "endpoints", (int)k.n_endpoints,
-			"written", json_count(k.n_written), "writeErrors",
-			json_count(k.n_write_errors), "saved", json_count(k.n_saved), "resources",
-			resources));
+			"refusedServices", (int)k.n_refused, "guardedServices", (int)k.n_guarded,
+			"endpoints", (int)k.n_endpoints, "written", json_count(k.n_written),
+			"writeErrors", json_count(k.n_write_errors), "saved", json_count(k.n_saved),
+			"resources", resources));
 }

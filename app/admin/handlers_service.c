@@ -370,3 +370,16 @@ void delete_service(struct admin_request *r)
 		reply_empty(r, 204);
 	error_fini(&err);
 }
+
+void post_release(struct admin_request *r)
+{
+	const struct service *s = find_service(r);
+	if (s == NULL)
+		return;
+	if (control_release(r->admin->control, s->namespace, s->name) == 0)
+		reply_empty(r, 204);
+	else
+		reply_problem(r, PROBLEM_NOT_FOUND,
+			"nothing is kept of %s/%s: its backends are as its source says", r->args[0],
+			r->args[1]);
+}

@@ -471,6 +471,8 @@ static const struct admin_field kubernetes[] = {
 	TIME("lastChange", REQ | NUL, "when a change was last put in force"),
 	COUNT("services", "that are served or refused here"),
 	COUNT("refusedServices", "whose newest form is refused"),
+	COUNT("guardedServices",
+		"whose vanished endpoints are served on, for a while or until released"),
 	COUNT("endpoints", "of all slices"),
 	COUNT("written", "writes of status"),
 	COUNT("writeErrors", "writes of status that failed"),

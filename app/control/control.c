@@ -302,6 +302,18 @@ void control_set_cluster_hook(
 	c->cluster_arg = arg;
 }
 
+void control_set_release_hook(struct control *c,
+	int (*release)(void *arg, const char *namespace, const char *name), void *arg)
+{
+	c->release_hook = release;
+	c->release_arg = arg;
+}
+
+int control_release(struct control *c, const char *namespace, const char *name)
+{
+	return c->release_hook ? c->release_hook(c->release_arg, namespace, name) : -ENOENT;
+}
+
 bool control_cluster(const struct control *c, struct control_cluster *out)
 {
 	*out = (struct control_cluster){ 0 };

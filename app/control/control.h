@@ -139,9 +139,10 @@ struct control_cluster {
 	uint32_t n_missing_rules;                    // of RBAC
 	int64_t certificate_expires_ms;              // 0 = there is none
 	uint32_t n_services, n_refused, n_endpoints; // ours
-	uint64_t n_written, n_write_errors;          // status
-	uint64_t n_saved;                            // last good states on disk
-	int64_t applied_ms;                          // last change in force, wall clock; 0 = never
+	uint32_t n_guarded;                 // services whose vanished endpoints are kept in force
+	uint64_t n_written, n_write_errors; // status
+	uint64_t n_saved;                   // last good states on disk
+	int64_t applied_ms;                 // last change in force, wall clock; 0 = never
 	uint32_t n_resources;
 	struct control_cluster_resource resources[CONTROL_CLUSTER_RESOURCES];
 	// From the change of an endpoint, as its slice says, to its publication: counts up to each bound and above all.
@@ -151,6 +152,11 @@ struct control_cluster {
 extern const double control_cluster_bounds_s[CONTROL_CLUSTER_BUCKETS];
 void control_set_cluster_hook(
 	struct control *c, void (*fill)(void *arg, struct control_cluster *out), void *arg);
+// Endpoints that the source keeps in force although they vanished from the cluster are let go, at an operator's word. 0; -ENOENT:
+// nothing is kept of that service.
+void control_set_release_hook(struct control *c,
+	int (*release)(void *arg, const char *namespace, const char *name), void *arg);
+int control_release(struct control *c, const char *namespace, const char *name);
 // false: no cluster is followed.
 bool control_cluster(const struct control *c, struct control_cluster *out);
 int64_t control_started_ms(const struct control *c);

@@ -158,6 +158,8 @@ struct control {
 	uint32_t n_synced;
 	void (*cluster_hook)(void *arg, struct control_cluster *out);
 	void *cluster_arg;
+	int (*release_hook)(void *arg, const char *namespace, const char *name);
+	void *release_arg;
 
 	// probes.c
 	struct control_watched *watched;

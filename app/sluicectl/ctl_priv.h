@@ -135,6 +135,7 @@ int verb_describe(struct ctl *ctl);
 int verb_drain(struct ctl *ctl);
 int verb_undrain(struct ctl *ctl);
 int verb_weight(struct ctl *ctl);
+int verb_release(struct ctl *ctl);
 int verb_explain(struct ctl *ctl);
 int verb_drops(struct ctl *ctl);
 int verb_flows(struct ctl *ctl);

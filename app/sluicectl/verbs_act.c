@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Verbs that change something (drain, undrain, weight, apply, delete, reload), and explain, which asks.
+// Verbs that change something (drain, undrain, weight, release, apply, delete, reload), and explain, which asks.
 #include "ctl_priv.h"
 
 #include <ctype.h>
@@ -427,6 +427,26 @@ int verb_delete(struct ctl *ctl)
 	int code = delete_one(ctl, service);
 	json_decref(service);
 	return code;
+}
+
+int verb_release(struct ctl *ctl)
+{
+	char namespace[64], name[64];
+	const char *word = ctl->words[ctl->n_words - 1];
+	json_t *tree;
+	if ((ctl->n_words == 2 && strncmp(ctl->words[0], "service", 7) != 0) ||
+		!service_split(word, namespace, name))
+		return ctl_error(CTL_USAGE, "a service is NAMESPACE/NAME", word, NULL);
+	struct ctl_path path = path_make("/api/v1/services");
+	path_segment(&path, namespace);
+	path_segment(&path, name);
+	path_segment(&path, "release");
+	int code = act(ctl, "POST", &path, NULL, &tree);
+	if (code != CTL_OK)
+		return code;
+	json_decref(tree);
+	printf("service %s/%s: its backends are as its source says\n", namespace, name);
+	return CTL_OK;
 }
 
 int verb_reload(struct ctl *ctl)

@@ -114,11 +114,13 @@ struct kube_ingress { // as recorded: in status, or (expose) in the annotation `
 	bool is_proxy_mode;
 };
 
-// Of the endpoints that were given last and were not terminating, how many the new form lacks altogether: not even as
-// terminating ones (reliability.md F6). Counts from one change to the next: the caller adds up over its window.
+// Endpoints that do not terminate, from one change to the next: how many of those that were given last the new form lacks
+// altogether, not even as terminating ones, and how many it has that were not (reliability.md F6). kube_shrink.h adds them up.
 struct kube_shrink {
 	uint32_t n_before;
 	uint32_t n_gone;
+	uint32_t n_new;
+	uint32_t n_now;
 };
 
 // Everything is borrowed until the next call of any function of the model that is not const.

@@ -233,8 +233,10 @@ static int note_endpoints(struct kube_face *face, const struct service *s, struc
 	uint64_t *ending = staying + s->n_backends;
 	uint32_t n_staying = collect_ids(s, false, staying);
 	uint32_t n_ending = collect_ids(s, true, ending);
-	out->shrunk.n_before = face->n_ids;
-	out->shrunk.n_gone = count_missing(face->ids, face->n_ids, staying, n_staying);
+	out->shrunk = (struct kube_shrink){ .n_before = face->n_ids,
+		.n_gone = count_missing(face->ids, face->n_ids, staying, n_staying),
+		.n_new = count_missing(staying, n_staying, face->ids, face->n_ids),
+		.n_now = n_staying };
 	// Of these, the ones that are still there, as terminating ones, are no loss.
 	for (uint32_t i = 0; i < n_ending; i++)
 		out->shrunk.n_gone -= has_id(face->ids, face->n_ids, ending[i]) &&

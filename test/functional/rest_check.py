@@ -234,6 +234,16 @@ def what_does_not_go_together(server):
 
 
 @case
+def what_is_kept_is_released(server):
+    base = "/api/v1/services/prod/dns/release"
+    problem(server.call("POST", base.replace("dns", "nobody")), 404, "not-found")
+    problem(server.call("POST", base.replace("prod/dns", "default/web")), 404, "not-found")
+    problem(server.call("POST", base, {"why": 1}), 422, "invalid")
+    assert server.call("POST", base).status == 204
+    problem(server.call("POST", base), 404, "not-found")
+
+
+@case
 def operators_words(server):
     base = "/api/v1/services/default/web/backends/10.9.0.3"
     a = server.call("POST", base + "/drain", {"deadline": "5m", "onDeadline": "reset", "reason": "new disk"})

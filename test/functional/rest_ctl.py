@@ -64,6 +64,8 @@ def ctl_acts(server):
     ctl(server, "undrain", "backend", "10.9.0.3", check=0)
     ctl(server, "weight", "default/web", "10.9.0.3", "3", check=0)
     assert "weight 100" in ctl(server, "weight", "10.9.0.3", "default", check=0).stdout
+    ctl(server, "release", "default/web", check=3)
+    ctl(server, "release", "pod", "default/web", check=2)
     v6 = body_of("six", "2001:db8::50")
     v6["spec"]["backends"] = [{"address": "2001:db8:9::2", "ports": {"h": 8080}}]
     ctl(server, "apply", "-f", "-", text=json.dumps([body_of(), v6]), check=0)

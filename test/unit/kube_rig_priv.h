@@ -442,6 +442,10 @@ static inline void rig_print_change(struct rig *rig, const struct kube_change *c
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (words[i].is_set)
 			rig_print(line, len, " %s", words[i].word);
+	assert_true(change->shrunk.n_gone <= change->shrunk.n_before &&
+		    change->shrunk.n_new <= change->shrunk.n_now &&
+		    change->shrunk.n_now - change->shrunk.n_new <=
+			    change->shrunk.n_before - change->shrunk.n_gone);
 	if (change->shrunk.n_gone)
 		rig_print(
 			line, len, " shrunk=%u/%u", change->shrunk.n_gone, change->shrunk.n_before);

@@ -236,6 +236,7 @@ int source_cluster_create(struct control *control, const struct source_cluster_c
 		return rc;
 	}
 	control_set_cluster_hook(control, cluster_tell, c);
+	control_set_release_hook(control, cluster_guard_release, c);
 	// The last good state is as good as it was before the start: ready.
 	control_set_synced(control, SOURCE_NAME, is_loaded);
 	if (cluster_auth_get(c->auth) == NULL)
@@ -271,6 +272,7 @@ void source_cluster_destroy(struct source_cluster *c)
 	if (c == NULL)
 		return;
 	control_set_cluster_hook(c->control, NULL, NULL);
+	control_set_release_hook(c->control, NULL, NULL);
 	cluster_leases_end(c);
 	cluster_gate_end(c);
 	cluster_pool_status_end(c);

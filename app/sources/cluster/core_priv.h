@@ -15,6 +15,7 @@
 #include "kube_lease.h"
 #include "kube_pool.h"
 #include "kube_reflector.h"
+#include "kube_shrink.h"
 
 struct cluster_feed_source {
 	const char *name;
@@ -81,9 +82,11 @@ struct cluster_record {
 	enum ipam_reason reason;
 	char *reason_text;
 	// endpoints that vanished [guard.c]
-	uint64_t shrink_begin_ns; // of the window, 0 = none
-	uint32_t shrink_before, shrink_gone;
-	uint64_t guard_until_ns; // 0 = off
+	struct cluster_guard {
+		struct kube_shrink_window window;
+		uint64_t until_ns; // 0 = off
+		uint32_t n_kept;   // in force, though the cluster has them no more
+	} guard;
 	// to be written [writer.c]
 	struct cluster_record *next_write;
 	bool is_queued, is_writing;
@@ -167,7 +170,10 @@ void cluster_apply(struct source_cluster *c, const struct kube_change *change);
 // Of a KUBE_PUT: what is to be in force instead, because too many endpoints vanished; NULL: as the change says. gives.
 struct service *cluster_guard_take(struct source_cluster *c, const struct kube_change *change);
 void cluster_guard_forget(struct source_cluster *c, const char *namespace, const char *name);
-void cluster_guard_tick(struct source_cluster *c); // each second
+void cluster_guard_tick(struct source_cluster *c);                             // each second
+int cluster_guard_release(void *arg, const char *namespace, const char *name); // 0, -ENOENT: is off
+// What it keeps, in words; the guard is on.
+const char *cluster_guard_format(const struct cluster_record *record, char *out, size_t len);
 
 // ---------------------------------------------------------------- record.c
 // NULL: out of memory, or (with `create` false) none.

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A guard against a controller that takes most endpoints of a Service away at once. More than half of them, and three at least, gone
-// within 30 s without having been said to terminate, while our own checks still find them healthy: those stay in force for five
-// minutes at most, each until its check fails, or until an operator drains it. It is said in the journal and as an Event. Never for
-// a Service that is deleted, nor where there is no check to believe.
+// within 30 s without having been said to terminate and without others in their place, while our own checks still find them healthy:
+// those stay in force, each until its check fails, all of them until as many are there as before, for five minutes at most, or until
+// an operator lets them go (one call: control_release). It is said in the journal, as an Event and in the condition Programmed.
+// Never for a Service that is deleted, nor where there is no check to believe.
 #include "core_priv.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW_NS  (30 * CLOCK_S)
 #define LONGEST_NS (300 * CLOCK_S)
-#define GONE_MIN   3
 
 struct survey {
 	const struct service *now; // what the cluster says
@@ -67,41 +67,36 @@ static bool survey_backend(void *arg, const struct control_backend_status *statu
 	return !survey->is_short;
 }
 
-// Adds up over the window. true: too many, too fast.
-static bool window_add(
-	struct cluster_record *record, const struct kube_shrink *shrunk, uint64_t now_ns)
+static void tell(struct source_cluster *c, struct cluster_record *record)
 {
-	if (now_ns - record->shrink_begin_ns > WINDOW_NS || record->shrink_begin_ns == 0) {
-		record->shrink_begin_ns = now_ns;
-		record->shrink_before = shrunk->n_before;
-		record->shrink_gone = 0;
-	}
-	if (shrunk->n_before > record->shrink_before)
-		record->shrink_before = shrunk->n_before;
-	record->shrink_gone += shrunk->n_gone;
-	return shrunk->n_gone && record->shrink_gone >= GONE_MIN &&
-	       2 * record->shrink_gone > record->shrink_before;
-}
-
-static void tell(struct source_cluster *c, struct cluster_record *record, uint32_t n_kept)
-{
-	char label[2 * SERVICE_NAME_MAX];
+	char label[2 * SERVICE_NAME_MAX], note[160];
 	snprintf(label, sizeof(label), "%.63s/%.63s", record->namespace, record->name);
-	if (n_kept == 0) {
+	if (record->guard.n_kept == 0) {
 		cluster_say(&c->voice, LOG_LEVEL_INFO, "shrink-guard", label,
 			"over: the endpoints are as the cluster says");
 		return;
 	}
+	cluster_guard_format(record, note, sizeof(note));
 	cluster_say(&c->voice, LOG_LEVEL_ERROR, "shrink-guard", label,
-		"%u of %u endpoints vanished without terminating, %u of them are healthy and stay "
-		"in "
-		"force for 5m at most; drain them if they are to go",
-		record->shrink_gone, record->shrink_before, n_kept);
-	cluster_voices_add(c, record, true, "Rejected", "Guard",
-		"%u of %u endpoints vanished without terminating, %u healthy ones are served for "
-		"5m "
-		"more at most",
-		record->shrink_gone, record->shrink_before, n_kept);
+		"%s; sluicectl release %s, if they are to go", note, label);
+	cluster_voices_add(c, record, true, "Rejected", "Guard", "%s", note);
+}
+
+const char *cluster_guard_format(const struct cluster_record *record, char *out, size_t len)
+{
+	const struct cluster_guard *guard = &record->guard;
+	snprintf(out, len,
+		"%u of %u endpoints vanished without terminating; %u healthy ones are served on, "
+		"for 5m "
+		"at most",
+		guard->window.n_missing, guard->window.n_were_there, guard->n_kept);
+	return out;
+}
+
+static void guard_end(struct source_cluster *c, struct cluster_guard *guard)
+{
+	c->n_guards -= guard->until_ns != 0;
+	*guard = (struct cluster_guard){ 0 };
 }
 
 struct service *cluster_guard_take(struct source_cluster *c, const struct kube_change *change)
@@ -114,42 +109,55 @@ struct service *cluster_guard_take(struct source_cluster *c, const struct kube_c
 	uint64_t now_ns = cluster_now_ns();
 	if (record == NULL || in_force == NULL)
 		return NULL;
-	bool was_on = record->guard_until_ns != 0;
-	bool is_tripped = window_add(record, &change->shrunk, now_ns);
+	struct cluster_guard *guard = &record->guard;
+	bool was_on = guard->until_ns != 0;
+	bool is_tripped = kube_shrink_add(&guard->window, &change->shrunk, now_ns, was_on);
 	if (!was_on && !is_tripped)
 		return NULL;
 	if (!was_on)
-		record->guard_until_ns = now_ns + LONGEST_NS;
-	if (now_ns < record->guard_until_ns)
+		guard->until_ns = now_ns + LONGEST_NS;
+	c->n_guards += !was_on;
+	if (now_ns < guard->until_ns && guard->window.n_missing)
 		control_each_backend(c->control, in_force, survey_backend, &survey);
 	if (survey.is_short || survey.n_kept == 0) {
 		service_destroy(survey.merged);
 		survey.merged = NULL;
 	}
-	bool is_on = survey.merged != NULL;
-	if (is_on != was_on)
-		tell(c, record, is_on ? survey.n_kept : 0);
-	if (!is_on)
-		record->guard_until_ns = 0;
-	c->n_guards += is_on - was_on;
-	if (survey.merged)
+	if (survey.merged == NULL)
+		guard_end(c, guard);
+	else
 		service_normalise(survey.merged);
+	guard->n_kept = survey.merged ? survey.n_kept : 0;
+	if ((survey.merged != NULL) != was_on)
+		tell(c, record);
 	return survey.merged;
 }
 
 void cluster_guard_forget(struct source_cluster *c, const char *namespace, const char *name)
 {
 	struct cluster_record *record = cluster_record_find(&c->records, namespace, name, false);
-	if (record == NULL)
-		return;
-	c->n_guards -= record->guard_until_ns != 0;
-	record->guard_until_ns = record->shrink_begin_ns = 0;
+	if (record)
+		guard_end(c, &record->guard);
+}
+
+// An operator's word: they may go.
+int cluster_guard_release(void *arg, const char *namespace, const char *name)
+{
+	struct source_cluster *c = arg;
+	struct cluster_record *record = cluster_record_find(&c->records, namespace, name, false);
+	if (record == NULL || record->guard.until_ns == 0 || record->object == NULL)
+		return -ENOENT;
+	guard_end(c, &record->guard);
+	tell(c, record);
+	kube_cluster_again(c->model, record->namespace, record->object);
+	cluster_drain_soon(c);
+	return 0;
 }
 
 static void again_one(void *arg, struct cluster_record *record)
 {
 	struct source_cluster *c = arg;
-	if (record->guard_until_ns && record->object)
+	if (record->guard.until_ns && record->object)
 		kube_cluster_again(c->model, record->namespace, record->object);
 }
 

@@ -44,6 +44,7 @@ void cluster_tell(void *arg, struct control_cluster *out)
 	out->certificate_expires_ms = cluster_auth_expires_ms(c->auth);
 	out->n_services = counts.n_ours;
 	out->n_refused = counts.n_refused;
+	out->n_guarded = c->n_guards;
 	out->n_endpoints = counts.n_endpoints;
 	cluster_writer_count(c, &out->n_written, &out->n_write_errors);
 	out->n_saved = cluster_outage_saved(c);

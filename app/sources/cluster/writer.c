@@ -180,6 +180,14 @@ static void tell_health(
 	record->told_health = now;
 }
 
+// What the cluster says now is not what is in force.
+static void condition_guarded(const struct cluster_record *record, struct kube_condition *out)
+{
+	out->truth = KUBE_FALSE;
+	out->reason = "EndpointsVanished";
+	cluster_guard_format(record, out->message, sizeof(out->message));
+}
+
 static void conditions_fill(
 	struct source_cluster *c, struct cluster_record *record, struct status_draft *draft)
 {
@@ -206,6 +214,8 @@ static void conditions_fill(
 			sizeof(conditions[KUBE_PROGRAMMED].message), "%s",
 			record->refusal ? record->refusal : "the newest form is refused");
 	}
+	if (record->guard.n_kept)
+		condition_guarded(record, &conditions[KUBE_PROGRAMMED]);
 	if (record->n_addresses == 0)
 		return;
 	if (!record->told_programmed && n_programmed > 0 && n_programmed == n_nodes)
