@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The scripted API server misbehaves in every way it knows: traffic goes on, lists stay within the budget, the state ends exact.
 
-Each case has a sluiced of its own, so that it begins with a whole budget of lists. SLUICE_STORM_S: how long a storm of 410 lasts
-(CI: two of them; by hand 600).
+Each case has a sluiced of its own, so that it begins with a whole budget of lists. SLUICE_OUTAGE_S: how long 410, 429 and garbage last
+(CI: seconds; by hand 600).
 """
 import json
 import os
+import shutil
 import time
 
 import lab as labs
 import pytest
 import rig as rigs
 import scale
+import witness as witnesses
 from scripted import Fault
 
-STORM_S = float(os.environ.get("SLUICE_STORM_S", "0"))
 BUDGET, BUDGET_S = 4, 30    # reliability: one list in 30 s and resource after a burst of three
 VIP = "203.0.113.10"
 
@@ -85,16 +86,50 @@ def test_garbage_on_the_watch(calm):
 
 
 def test_gone_again_and_again(calm):
-    calm.server.fault(Fault(verb="watch", resource="endpointslices", event_status=410, times=-1 if STORM_S else 2))
+    calm.server.fault(Fault(verb="watch", resource="endpointslices", event_status=410, times=2))
     calm.server.drop_connections()
-    end = time.monotonic() + STORM_S
     traffic_goes_on(calm)
-    while time.monotonic() < end:
-        traffic_goes_on(calm)
-    if STORM_S:
-        calm.server.no_faults()
     point_at(calm, 2)
     ends_exact(calm, "410")
+
+
+LASTING = {
+    "gone": [Fault(verb="watch", event_status=410, times=-1)],
+    "throttled": [Fault(status=429, retry_after=1, plain="Too many requests, please try again later.\n", times=-1)],
+    "garbage": [Fault(verb="watch", frames=GARBAGE, only_frames=True, times=15), Fault(verb="list", frames=GARBAGE[:1], times=5),
+                Fault(verb="watch", frames=GARBAGE[-1:], only_frames=True, times=15), Fault(verb="watch", kind="Potato", times=15),
+                Fault(verb="list", kind="Potato", times=5), Fault(status=200, plain="<html>It works!</html>", times=-1)],
+}
+
+
+@pytest.mark.parametrize("faults", LASTING.values(), ids=LASTING.keys())
+def test_trouble_that_lasts(calm, faults):
+    """Every resource at once, answered like this and nothing else: no table is made anew. What changed last is exact at the end."""
+    rig, server = calm.rig, calm.server
+    witness = witnesses.Witness(rig, VIP, "load/s00001")
+    begun = time.monotonic()
+    server.fault(*faults)
+    server.drop_connections()
+    witness.stay()
+    rigs.wait_for("the trouble is met", lambda: sum(f.taken for f in faults) > 0)
+    server.put("services", scale.service(3, {"sluice-lb.github.io/health-check": "none"}, "203.0.113.13"))
+    server.put("endpointslices", scale.slice_of(3, ["192.0.2.12"]))
+    server.put("endpointslices", scale.slice_of(1, ["192.0.2.11", "192.0.2.12"]))
+    most = max(server.most_lists(r, BUDGET_S, begun) for r in ("services", "endpointslices", "nodes"))
+    server.no_faults()
+    ended = time.monotonic()
+    rigs.wait_for("the changes made meanwhile", lambda: rig.fetch("203.0.113.13") == "b2" and len(rig.backends("load/s00001")) == 2, 120)
+    print(f"exact {time.monotonic() - ended:.1f} s after the end; {sum(f.taken for f in faults)} requests answered so; "
+          f"at most {most} lists of a resource within {BUDGET_S} s")
+    witness.end(["b1", "b2"])
+    assert most <= BUDGET
+    rig.assert_accounted()
+    digest = rig.digest()
+    rig.stop_daemon()
+    shutil.rmtree(os.path.join(rig.dir, "state"))
+    rig.start_daemon()
+    rigs.wait_for("the same digest from nothing", lambda: rig.digest() == digest, 30)
+    server.remove("services", scale.NAMESPACE, scale.name_of(3))
 
 
 def test_throttled_in_plain_text(calm):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A rolling replacement under load: every pod is exchanged for another, and no connection, short or long, fails.
 
-CI exchanges twenty pods once; SLUICE_ROLLS and SLUICE_LONG ask for more rounds and more long connections by hand.
+CI exchanges twenty pods once beside 200 long connections; by hand five times beside 2,000 of them that outlive the exchange of a batch:
+SLUICE_ROLLS=5 SLUICE_LONG=2000 SLUICE_HOLD=20.
 """
 import os
+import time
 
 import lab as labs
 import rig as rigs
@@ -11,7 +13,9 @@ import rig as rigs
 PODS, BATCH, SERVERS = 20, 10, 4
 ROLLS = int(os.environ.get("SLUICE_ROLLS", "1"))
 LONG = os.environ.get("SLUICE_LONG", "200")
-RATE = os.environ.get("SLUICE_RATE", "500")
+HOLD = os.environ.get("SLUICE_HOLD", "3")     # seconds that a long one is held
+RATE = os.environ.get("SLUICE_RATE", "500")   # new connections a second
+LIMIT_S = "1200"                              # of the load, should nobody end it
 
 
 def address_of(k):
@@ -45,7 +49,7 @@ def roll(lab, old, new):
             lab.rig.backends("default/roll").get(address_of(k), ("", ""))[1] == "up" for k in f), 30)
         for k in stale:
             lab.cluster.terminate_pod(f"roll-{k}")
-        rigs.wait_for("the old pods idle", lambda s=stale: idle(lab, s), 60)
+        rigs.wait_for("the old pods idle", lambda s=stale: idle(lab, s), 60 + 2 * float(HOLD))
         for k in stale:
             take(lab, k)
 
@@ -57,15 +61,19 @@ def test_rolling_replacement(clean):
         add(lab, k)
     vip = rigs.wait_for("a VIP", lambda: lab.cluster.vips("roll"))[0]
     rigs.wait_for("all up", lambda: [s for _, s in lab.rig.backends("default/roll").values()] == ["up"] * PODS, 30)
-    seconds = str(6 + 14 * ROLLS)
-    short = lab.rig.load_start("rate", vip, "80", RATE, seconds)
-    long_ones = lab.rig.load_start("hold", vip, "80", LONG, "3", seconds)
+    long_ones = lab.rig.load_start("hold", vip, "80", LONG, HOLD, LIMIT_S)
+    rigs.wait_for("the long connections", lambda: sum(b["flows"] for b in lab.rig.get(
+        "/api/v1/services/default/roll")["status"]["backends"]) >= int(LONG), 60)
+    short, begun = lab.rig.load_start("rate", vip, "80", RATE, LIMIT_S), time.monotonic()
     for n in range(ROLLS):
         roll(lab, PODS * (n % 2), PODS * ((n + 1) % 2))
-    held, result = lab.rig.load_finish(long_ones, 400), lab.rig.load_finish(short, 400)
+        print(f"exchanged {n + 1} times after {time.monotonic() - begun:.1f} s")
+    took_s = time.monotonic() - begun
+    held, result = lab.rig.load_stop(long_ones), lab.rig.load_stop(short)
     for k in range(PODS * (ROLLS % 2), PODS * (ROLLS % 2) + PODS):
         take(lab, k)
     assert result["failed"] == 0, result["failures"][:5]
     assert held["failed"] == 0 and held["requests"] >= int(LONG), held
     lab.rig.assert_accounted()
-    print(f"{result['requests']} short, {held['requests']} long connections; p99 {result['p99_ms']} ms")
+    print(f"{result['requests']} short connections in {took_s:.1f} s ({result['requests'] / took_s:.0f} a second), {held['requests']} long ones "
+          f"with {held['exchanges']} requests, none failed; p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms")

@@ -360,6 +360,11 @@ class Rig:
             raise RigError(f"load ended with {child.returncode}: {out[-500:]}")
         return json.loads(out.strip().split("\n")[-1])
 
+    def load_stop(self, child, timeout_s=30):
+        """Ends `rate` or `hold` before their time; everything under way is finished and counted."""
+        child.send_signal(signal.SIGTERM)
+        return self.load_finish(child, timeout_s)
+
     def load(self, *args, timeout_s=120):
         return self.load_finish(self.load_start(*args), timeout_s)
 
