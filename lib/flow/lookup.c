@@ -83,11 +83,9 @@ static inline uint32_t flow_hash_none(const struct flow_table *table, const stru
 	return 0;
 }
 
-// Lines that are on their way: buckets asked for before one is read, and records before one is compared. All 64 at once do not come
-// faster. Measured on Zen 3, two runs each, hit and miss at 1M flows, hit at 64K, ns: 64 and 64: 28, 15, 13.5 to 15.5;
-// 24 and 16: 25 to 29, 11.5 to 14, 14.5 to 16.5; 20 and 12: 24, 12, 13.6 to 16.8.
-#define FLOW_AHEAD 20
-#define FLOW_LAG   12
+// Buckets that are on their way before one is read. Measured on Zen 3 beside another busy core, hit and miss at 1M flows, hit at 64K
+// and at 10M, ns: all 64: 22, 13, -, 27; 32: 20, 9, 10.6, 28; 20, and records compared 12 behind: 20, 11, 14.6, 31.
+#define FLOW_AHEAD 32
 
 #define FLOW_TARGET
 #define FLOW_NAME(name) name##_scalar

@@ -10,9 +10,8 @@
 // A function cannot take the place of this: the compare must be inlined, and may be only into a
 // function compiled for the same instructions.
 //
-// Nothing waits for a line that was not asked for FLOW_AHEAD keys or FLOW_LAG records earlier. Records are compared in the order in
-// which they were asked for: those that were found in a second bucket come last, so that nobody waits behind them. Measured:
-// see sluice-bench table.
+// Nothing waits for a line that was not asked for FLOW_AHEAD keys earlier. Records are compared when all have been asked for, in
+// that order: those that were found in a second bucket come last, so that nobody waits behind them. Measured: see sluice-bench table.
 
 FLOW_TARGET static void FLOW_NAME(flow_hash_lines)(const struct flow_table *table,
 	const struct flow_key *keys, uint32_t n, uint64_t *hashes, uint64_t *lines)
@@ -55,7 +54,7 @@ FLOW_TARGET static void FLOW_NAME(flow_bulk)(const struct flow_table *table,
 	uint64_t lines[FLOW_BULK_MAX]; // where the bucket to look into lies
 	struct flow_candidate found[FLOW_BULK_MAX];
 	uint32_t later[FLOW_BULK_MAX]; // keys to look for in their other bucket
-	uint32_t n_found = 0, n_later = 0, n_done = 0;
+	uint32_t n_found = 0, n_later = 0;
 	const struct FLOW_NAME(flow_question) q = { table, keys, hashes, out_idx, out_side };
 	const char *buckets = table->buckets;
 
@@ -70,8 +69,6 @@ FLOW_TARGET static void FLOW_NAME(flow_bulk)(const struct flow_table *table,
 		uint32_t mask = FLOW_MATCH(bucket, flow_tag(hashes[i]));
 		if (likely(mask != 0)) {
 			found[n_found++] = FLOW_NAME(flow_take)(table, bucket, mask, i);
-			if (n_found > n_done + FLOW_LAG)
-				FLOW_NAME(flow_settle)(&q, &found[n_done++]);
 			continue;
 		}
 		out_idx[i] = FLOW_NONE;
@@ -90,7 +87,7 @@ FLOW_TARGET static void FLOW_NAME(flow_bulk)(const struct flow_table *table,
 	}
 
 #pragma GCC unroll 2
-	for (uint32_t k = n_done; k < n_found; k++)
+	for (uint32_t k = 0; k < n_found; k++)
 		FLOW_NAME(flow_settle)(&q, &found[k]);
 }
 
