@@ -55,6 +55,12 @@ class Place:
                 "af_packet": "net_af_packet0,iface=pb",
                 "af_xdp": "net_af_packet0,iface=pb"}[self.kind]
 
+    def clear(self):
+        """Takes away the socket that the last near end left: memif does not bind to one that is there."""
+        sock = os.path.join(self.dir, "sock")
+        if os.path.exists(sock):
+            os.unlink(sock)
+
     def wait_near(self):
         """Until the near end listens."""
         end = time.monotonic() + 20
@@ -75,6 +81,7 @@ def feed(place, cpus):
 
 
 def sluice(place, program, cpus):
+    place.clear()
     child = subprocess.Popen([*place.before, program, "ports", "--json", "--rounds", "9", "--device", place.near()],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     far = None
@@ -94,6 +101,7 @@ def sluice(place, program, cpus):
 
 
 def peer_ns(place, cpus):
+    place.clear()
     near = testpmd.Testpmd(place.near(), "5tswap", cpus[-1], cpus[0], place.before)
     far = None
     try:
