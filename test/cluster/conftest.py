@@ -23,16 +23,23 @@ def no_cluster():
     return None
 
 
+def free_prefix():
+    """kt<number>, which no namespace has: another run, or what a killed one left, may have our number."""
+    there = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
+    numbers = (f"kt{(os.getpid() + i) % 1000}" for i in range(1000))
+    return next(n for n in numbers if not any(name.startswith(n) and not name[len(n):len(n) + 1].isdigit() for name in there))
+
+
 class Labs:
     """Makes labs and takes every one down, whatever happens."""
 
     def __init__(self):
-        self.made = []
+        self.made, self.prefix = [], free_prefix()
 
     def make(self, kind, **kw):
         if NO_NAMESPACES:
             pytest.skip(f"cluster tests cannot run here: {NO_NAMESPACES}")
-        made = kind(f"kt{os.getpid() % 1000}{chr(97 + len(self.made) % 26)}", **kw)
+        made = kind(f"{self.prefix}{chr(97 + len(self.made) % 26)}", **kw)
         self.made.append(made)
         return made
 
