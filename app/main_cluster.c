@@ -4,15 +4,20 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define HOST_MAX 64 // addresses of the host that are looked at
 
 struct cluster_wishes { // heap: large
 	struct source_cluster_pool pools[SETTINGS_POOLS_MAX];
 	struct source_cluster_range ranges[SETTINGS_POOLS_MAX][SETTINGS_RANGES_MAX];
 	const char *namespaces[SETTINGS_POOLS_MAX][SETTINGS_SPACES_MAX];
-	struct prefix refused[SETTINGS_SNAT_MAX];
+	struct prefix refused[SETTINGS_SNAT_MAX + HOST_MAX];
+	uint32_t n_refused;
 	char node_name[64];
 };
 
@@ -56,6 +61,49 @@ static void pools_of(const struct settings_kubernetes *k, struct cluster_wishes 
 	}
 }
 
+static void refuse(struct cluster_wishes *w, const struct address *address)
+{
+	w->refused[w->n_refused++] =
+		(struct prefix){ .address = *address, .len = address_is_v4(address) ? 32 : 128 };
+}
+
+static bool host_address(const struct ifaddrs *i, struct address *out)
+{
+	static const uint8_t ones[16] = { 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+		255, 255, 255, 255, 255 };
+	if (i->ifa_addr == NULL || i->ifa_netmask == NULL)
+		return false;
+	if (i->ifa_addr->sa_family == AF_INET) {
+		const struct sockaddr_in *at = (const void *)i->ifa_addr;
+		*out = address_from_v4(at->sin_addr.s_addr);
+		return ((const struct sockaddr_in *)(const void *)i->ifa_netmask)
+			       ->sin_addr.s_addr != INADDR_BROADCAST;
+	}
+	if (i->ifa_addr->sa_family != AF_INET6)
+		return false;
+	memcpy(out->bytes, &((const struct sockaddr_in6 *)(const void *)i->ifa_addr)->sin6_addr,
+		16);
+	return memcmp(&((const struct sockaddr_in6 *)(const void *)i->ifa_netmask)->sin6_addr, ones,
+		       16) != 0;
+}
+
+// What is no endpoint's and no VIP's: the SNAT addresses, and those of this machine as they are now. A host prefix is not taken for
+// the machine's: VIPs stand on the twins as such (punt/addresses.c), also after a crash.
+static void refused_of(const struct settings *s, struct cluster_wishes *w)
+{
+	struct ifaddrs *list = NULL;
+	struct address address;
+	for (uint32_t i = 0; i < s->snat.n_addresses; i++)
+		refuse(w, &s->snat.addresses[i]);
+	if (getifaddrs(&list) != 0)
+		return;
+	for (const struct ifaddrs *i = list; i && w->n_refused < ARRAY_SIZE(w->refused);
+		i = i->ifa_next)
+		if (host_address(i, &address))
+			refuse(w, &address);
+	freeifaddrs(list);
+}
+
 int main_cluster_create(const struct settings *s, struct control *control,
 	struct source_cluster **out, struct error *err)
 {
@@ -67,9 +115,7 @@ int main_cluster_create(const struct settings *s, struct control *control,
 		return error_add(err, ENOMEM, "kubernetes", "out of memory");
 	pools_of(k, w);
 	node_name_of(k, w->node_name);
-	for (uint32_t i = 0; i < s->snat.n_addresses; i++)
-		w->refused[i] = (struct prefix){ .address = s->snat.addresses[i],
-			.len = address_is_v4(&s->snat.addresses[i]) ? 32 : 128 };
+	refused_of(s, w);
 	struct source_cluster_config config = {
 		.kubeconfig = k->kubeconfig,
 		.class_name = k->class,
@@ -85,7 +131,7 @@ int main_cluster_create(const struct settings *s, struct control *control,
 		.pools = w->pools,
 		.n_pools = k->n_pools,
 		.refused = w->refused,
-		.n_refused = s->snat.n_addresses,
+		.n_refused = w->n_refused,
 		.state_dir = s->state_dir,
 	};
 	int rc = source_cluster_create(control, &config, out, err);

@@ -69,6 +69,14 @@ struct kube_condition kube_condition_backends(uint32_t k, uint32_t n);
 struct kube_condition kube_condition_allocated(
 	bool is_allocated, const char *reason, const char *text);
 
+// A port of the Service, in each ingress.
+struct kube_ingress_port {
+	uint8_t protocol;
+	uint16_t port;
+	const char *error; // why it is not served: CamelCase, with our domain; "" = it is. borrowed
+};
+#define KUBE_PORT_REJECTED "sluice-lb.github.io/Rejected"
+
 // What the object is to have of ours. Texts are borrowed and not NULL; ingress in order of the families.
 struct kube_status {
 	const char *namespace;
@@ -80,7 +88,7 @@ struct kube_status {
 	const char *finalizer; // "" = none of ours
 	const struct kube_ingress *ingress;
 	uint32_t n_ingress; // with expose: 0, for the API takes none on other types
-	const struct service_listener *ports; // in every ingress; n_ports 0: not written
+	const struct kube_ingress_port *ports; // in every ingress; n_ports 0: not written
 	uint32_t n_ports;
 	const char *allocation; // annotation of that name: kube_allocation_format; "" = none
 	const char *assigned;   // annotation of that name (expose); "" = none

@@ -131,10 +131,11 @@ static void add_ingress(struct digest *d, const char *ip, const char *mode)
 	add_text(&d->hard, mode);
 }
 
-static void add_port(struct digest *d, const char *protocol, uint64_t port)
+static void add_port(struct digest *d, const char *protocol, uint64_t port, const char *error)
 {
 	add_text(&d->hard, protocol);
 	add_number(&d->hard, port);
+	add_text(&d->hard, error);
 }
 
 static void add_condition(struct digest *d, const char *type, const char *truth, const char *reason)
@@ -176,7 +177,7 @@ static struct digest digest_status(const struct kube_status *want)
 			mode_name(&want->ingress[i]));
 		for (uint32_t k = 0; k < want->n_ports; k++)
 			add_port(&d, service_protocol_name(want->ports[k].protocol),
-				want->ports[k].port);
+				want->ports[k].port, want->ports[k].error);
 	}
 	for (int i = 0; i < KUBE_CONDITIONS; i++)
 		digest_condition(&d, kube_condition_name((enum kube_condition_type)i),
@@ -228,7 +229,8 @@ static void see_ingress(struct digest *d, const json_t *status)
 		for (size_t k = 0; k < json_array_size(ports); k++) {
 			const json_t *port = json_array_get(ports, k);
 			add_port(d, text_of(port, "protocol"),
-				(uint64_t)json_integer_value(json_object_get(port, "port")));
+				(uint64_t)json_integer_value(json_object_get(port, "port")),
+				text_of(port, "error"));
 		}
 	}
 }
@@ -299,10 +301,14 @@ enum kube_urgency kube_status_settle(
 static json_t *ports_json(const struct kube_status *want)
 {
 	json_t *ports = json_array();
-	for (uint32_t i = 0; i < want->n_ports; i++)
-		json_array_append_new(
-			ports, json_pack("{s:i,s:s}", "port", (int)want->ports[i].port, "protocol",
-				       service_protocol_name(want->ports[i].protocol)));
+	for (uint32_t i = 0; i < want->n_ports; i++) {
+		const struct kube_ingress_port *from = &want->ports[i];
+		json_t *port = json_pack("{s:i,s:s}", "port", (int)from->port, "protocol",
+			service_protocol_name(from->protocol));
+		if (from->error[0])
+			json_object_set_new(port, "error", json_string(from->error));
+		json_array_append_new(ports, port);
+	}
 	return ports;
 }
 

@@ -390,6 +390,11 @@ class Cluster:
         ingress = (self.service(name, namespace)["status"].get("loadBalancer") or {}).get("ingress") or []
         return [i["ip"] for i in ingress if "ip" in i]
 
+    def ports(self, name, namespace="default"):
+        """Of each ingress: [(port, protocol, error)]."""
+        ingress = (self.service(name, namespace)["status"].get("loadBalancer") or {}).get("ingress") or []
+        return [[(p["port"], p["protocol"], p.get("error", "")) for p in i.get("ports") or []] for i in ingress]
+
     def slices(self, name, namespace="default"):
         return self.api.get(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
                             f"?labelSelector=kubernetes.io/service-name%3D{name}")["items"]

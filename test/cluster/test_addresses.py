@@ -101,6 +101,20 @@ def test_asked_for(addresses):
     addresses.answers("203.0.113.213")
 
 
+def test_what_is_nobodys_is_not_given(addresses):
+    """Addresses of this machine (its management, its SNAT address, a port's) and of the API server, though a pool has them."""
+    mine = ["10.8.0.1", "10.8.0.11", "192.0.2.1", "198.51.100.1"]
+    addresses.pool("risky", *mine, "203.0.113.252")
+    addresses.service("a", address_pool="risky")
+    addresses.has("a", "203.0.113.252")
+    addresses.answers("203.0.113.252")
+    addresses.service("b", address_pool="risky")
+    addresses.refused("b", "Exhausted", "no free IPv4 address in pool risky")
+    for i, address in enumerate(mine):
+        addresses.service(f"bold-{i}", addresses=address)
+        addresses.refused(f"bold-{i}", "AddressOutsidePools", f"{address} is in no pool")
+
+
 def test_sharing(addresses):
     addresses.pool("shared", "203.0.113.216/29")
     addresses.service("a", ports=((80, "TCP"),), address_pool="shared", sharing_key="k")

@@ -32,6 +32,7 @@ def test_service_and_pods_to_packet(clean):
     shown = cluster.kubectl("get", "svc", "web", "-o", "wide")
     assert vips[0] in shown and vips[1] in shown, shown
     assert cluster.service("web")["metadata"]["finalizers"] == [f"{PREFIX}/vip"]
+    assert cluster.ports("web") == [[(80, "TCP", "")], [(80, "TCP", "")]]
     conditions = rigs.wait_for("the Programmed condition", lambda: cluster.conditions("web").get(f"{PREFIX}/Programmed", {})
                                .get("status") == "True" and cluster.conditions("web"))
     assert conditions[f"{PREFIX}/Allocated"]["status"] == "True"
@@ -75,6 +76,20 @@ def test_ports_change(clean):
     rigs.wait_for("the new port", lambda: lab.rig.fetch(vip, 8000) == "b4")
     rigs.wait_for("the old port refused", lambda: lab.rig.fetch(vip, 80) == "curl 7")
     assert cluster.vips("web") == [vip]
+    rigs.wait_for("the new port in status", lambda: cluster.ports("web") == [[(8000, "TCP", "")]])
+
+
+def test_a_port_that_is_not_served_says_so(clean):
+    """Another port at the endpoint than at the VIP cannot be without rewriting: refused, endpoints being there from the start."""
+    lab, cluster = clean, clean.cluster
+    bare = labs.web(families=["IPv4"], annotations={f"{PREFIX}/mode": "l2dsr"})
+    del bare["spec"]["selector"]
+    cluster.apply(rigs.slice_of("web", [lab.rig.backend_address(1)], [("http", "TCP", 8080)]), bare)
+    rigs.wait_for("the error", lambda: cluster.ports("web") == [[(80, "TCP", f"{PREFIX}/Rejected")]])
+    assert cluster.conditions("web")[f"{PREFIX}/Programmed"]["reason"] == "Rejected"
+    cluster.kubectl("annotate", "svc", "web", f"{PREFIX}/mode-")
+    rigs.wait_for("no error", lambda: cluster.ports("web") == [[(80, "TCP", "")]])
+    rigs.wait_for("served", lambda: lab.rig.fetch(cluster.vips("web")[0]) == "b1")
 
 
 def test_policy_and_family_change(clean):

@@ -33,9 +33,9 @@ static void assert_write(
 #define JSON      "application/json"
 
 static struct kube_ingress ingress[2];
-static const struct service_listener ports[] = {
-	{ .name = "dns", .protocol = NET_PROTO_UDP, .port = 53 },
-	{ .name = "dns-tcp", .protocol = NET_PROTO_TCP, .port = 53 },
+static const struct kube_ingress_port ports[] = {
+	{ .protocol = NET_PROTO_UDP, .port = 53, .error = "" },
+	{ .protocol = NET_PROTO_TCP, .port = 53, .error = KUBE_PORT_REJECTED },
 };
 
 static struct kube_status make_status(void)
@@ -69,9 +69,11 @@ static const char *const status_body =
 	"\"sluice-lb.github.io/vip\"]},\"status\":{\"loadBalancer\":{\"ingress\":[{\"ip\":"
 	"\"203.0.113.10\",\"ipMode\":\"VIP\",\"ports\":[{\"port\":53,\"protocol\":\"UDP\"},{"
 	"\"port\":53,"
-	"\"protocol\":\"TCP\"}]},{\"ip\":\"2001:db8::a\",\"ipMode\":\"Proxy\",\"ports\":[{\"port\":"
+	"\"protocol\":\"TCP\",\"error\":\"sluice-lb.github.io/"
+	"Rejected\"}]},{\"ip\":\"2001:db8::a\",\"ipMode\":\"Proxy\",\"ports\":[{\"port\":"
 	"53,"
-	"\"protocol\":\"UDP\"},{\"port\":53,\"protocol\":\"TCP\"}]}]},\"conditions\":[{\"type\":"
+	"\"protocol\":\"UDP\"},{\"port\":53,\"protocol\":\"TCP\",\"error\":\"sluice-lb.github.io/"
+	"Rejected\"}]}]},\"conditions\":[{\"type\":"
 	"\"sluice-lb.github.io/Allocated\",\"status\":\"True\",\"observedGeneration\":3,"
 	"\"lastTransitionTime\":\"2026-01-31T12:00:00Z\",\"reason\":\"Allocated\",\"message\":"
 	"\"203.0.113.10 of pool "
@@ -191,11 +193,19 @@ static void change_ports(struct kube_status *w)
 }
 static void change_port_number(struct kube_status *w)
 {
-	static const struct service_listener other[] = {
-		{ .name = "dns", .protocol = NET_PROTO_UDP, .port = 53 },
-		{ .name = "dns-tcp", .protocol = NET_PROTO_TCP, .port = 54 },
+	static const struct kube_ingress_port other[] = {
+		{ .protocol = NET_PROTO_UDP, .port = 53, .error = "" },
+		{ .protocol = NET_PROTO_TCP, .port = 54, .error = KUBE_PORT_REJECTED },
 	};
 	w->ports = other;
+}
+static void change_port_error(struct kube_status *w)
+{
+	static const struct kube_ingress_port good[] = {
+		{ .protocol = NET_PROTO_UDP, .port = 53, .error = "" },
+		{ .protocol = NET_PROTO_TCP, .port = 53, .error = "" },
+	};
+	w->ports = good;
 }
 static void change_finalizer(struct kube_status *w)
 {
@@ -240,6 +250,7 @@ static const struct change_case changes[] = {
 	{ "no ingress", change_no_ingress, KUBE_WRITE_NOW, -1 },
 	{ "ports", change_ports, KUBE_WRITE_NOW, -1 },
 	{ "port number", change_port_number, KUBE_WRITE_NOW, -1 },
+	{ "port error", change_port_error, KUBE_WRITE_NOW, -1 },
 	{ "finalizer", change_finalizer, KUBE_WRITE_NOW, -1 },
 	{ "allocation", change_allocation, KUBE_WRITE_NOW, -1 },
 	{ "assigned", change_assigned, KUBE_WRITE_NOW, -1 },

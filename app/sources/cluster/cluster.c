@@ -118,36 +118,33 @@ static void on_credentials(void *arg)
 
 // ---------------------------------------------------------------- its life
 
-// What no endpoint may be: what the caller says, and the API server where its address is known.
-static struct prefix *refused_of(
-	struct source_cluster *c, const struct source_cluster_config *config, uint32_t *out_n)
+// What no endpoint and no VIP may be: what the caller says, and the API server where its address is known.
+static int refused_copy(struct source_cluster *c, const struct source_cluster_config *config)
 {
-	struct prefix *refused = calloc(config->n_refused + 1, sizeof(*refused));
 	struct address server;
-	uint32_t n = config->n_refused;
-	if (refused == NULL)
-		return NULL;
-	memcpy(refused, config->refused, n * sizeof(*refused));
+	c->refused = calloc(config->n_refused + 1, sizeof(*c->refused));
+	if (c->refused == NULL)
+		return -ENOMEM;
+	c->n_refused = config->n_refused;
+	if (c->n_refused)
+		memcpy(c->refused, config->refused, c->n_refused * sizeof(*c->refused));
 	if (address_parse(cluster_auth_kubeconfig(c->auth)->host, &server) == 0)
-		refused[n++] = (struct prefix){ .address = server,
+		c->refused[c->n_refused++] = (struct prefix){ .address = server,
 			.len = address_is_v4(&server) ? 32 : 128 };
-	*out_n = n;
-	return refused;
+	return 0;
 }
 
 static int model_create(
 	struct source_cluster *c, const struct source_cluster_config *config, struct error *err)
 {
-	uint32_t n_refused = 0;
-	struct prefix *refused = refused_of(c, config, &n_refused);
 	struct kube_cluster_config model = {
 		.defaults = *control_defaults(c->control),
 		.class_name = config->class_name,
 		.is_default_class = config->is_default_class,
 		.zone = config->zone,
 		.finalizer = config->finalizer,
-		.refused = refused,
-		.n_refused = n_refused,
+		.refused = c->refused,
+		.n_refused = c->n_refused,
 		.resources = 1u << KUBE_CLUSTER_SERVICES | 1u << KUBE_CLUSTER_SLICES |
 			     1u << KUBE_CLUSTER_NODES | 1u << KUBE_CLUSTER_NAMESPACES |
 			     1u << KUBE_CLUSTER_POOLS |
@@ -155,9 +152,8 @@ static int model_create(
 		.allowed = cluster_pools_allow,
 		.arg = c,
 	};
-	if (refused && getrandom(&model.key, sizeof(model.key), 0) == sizeof(model.key))
+	if (getrandom(&model.key, sizeof(model.key), 0) == sizeof(model.key))
 		c->model = kube_cluster_create(&model);
-	free(refused);
 	return c->model ? 0 : error_add(err, ENOMEM, "kubernetes", "out of memory");
 }
 
@@ -182,6 +178,8 @@ static int parts_create(
 	int rc = cluster_auth_create(&auth, &c->auth, err);
 	if (rc == 0)
 		rc = cluster_http_create(c->base, c->auth, &c->voice, &c->http);
+	if (rc == 0)
+		rc = refused_copy(c, config);
 	if (rc == 0)
 		rc = cluster_pools_init(c, config, err);
 	if (rc == 0)

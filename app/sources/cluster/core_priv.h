@@ -70,7 +70,9 @@ struct cluster_record {
 	uint32_t n_recorded;
 	uint64_t placed; // version of Services with which they were first seen there
 	uint32_t n_endpoints, n_ready;
-	char *refusal; // first finding, NULL: none
+	char *refusal;                   // first finding, NULL: none
+	struct kube_ingress_port *ports; // of its good form; errors: writer.c fills them in
+	uint32_t n_ports;
 	// as the object has it [feed.c -> writer.c]
 	struct kube_seen seen;
 	// what it gets, where this node leads [addresses.c]
@@ -123,10 +125,10 @@ struct source_cluster {
 	struct ipam *ipam;
 	struct cluster_pool *pools;
 	uint32_t n_pools;
-	uint64_t pools_generation;   // of the model, as ipam has it
-	struct error pool_findings;  // of them all together: path = name of the pool
-	struct ipam_range *reserved; // nobody's: own addresses
-	uint32_t n_reserved;
+	uint64_t pools_generation;  // of the model, as ipam has it
+	struct error pool_findings; // of them all together: path = name of the pool
+	struct prefix *refused;     // nobody's, as endpoint or VIP: own addresses, the API server's
+	uint32_t n_refused;
 	// texts of the configuration
 	char *namespace, *node_name, *finalizer;
 	struct cluster_access *access;

@@ -42,8 +42,8 @@ void cluster_pools_fini(struct source_cluster *c)
 	free(c->pools);
 	ipam_destroy(c->ipam);
 	error_fini(&c->pool_findings);
-	free(c->reserved);
-	c->reserved = NULL;
+	free(c->refused);
+	c->refused = NULL;
 	c->pools = NULL;
 	c->ipam = NULL;
 	c->n_pools = 0;
@@ -139,6 +139,29 @@ static int draft_add_listed(
 	return draft_add(draft, &form->pool);
 }
 
+static struct ipam_range range_of(const struct prefix *prefix)
+{
+	uint32_t n_fixed = prefix->len + (address_is_v4(&prefix->address) ? 96u : 0u);
+	struct ipam_range range = { prefix->address, prefix->address };
+	for (uint32_t bit = n_fixed; bit < 128; bit++) {
+		range.first.bytes[bit / 8] &= (uint8_t) ~(0x80u >> bit % 8);
+		range.last.bytes[bit / 8] |= (uint8_t)(0x80u >> bit % 8);
+	}
+	return range;
+}
+
+static int pools_set(struct source_cluster *c, const struct pool_draft *draft, struct error *err)
+{
+	struct ipam_range *reserved = calloc(c->n_refused + 1, sizeof(*reserved));
+	if (reserved == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < c->n_refused; i++)
+		reserved[i] = range_of(&c->refused[i]);
+	int rc = ipam_set_pools(c->ipam, draft->pools, draft->n_pools, reserved, c->n_refused, err);
+	free(reserved);
+	return rc;
+}
+
 static int pools_put(struct source_cluster *c)
 {
 	struct pool_draft draft = { 0 };
@@ -151,8 +174,7 @@ static int pools_put(struct source_cluster *c)
 	for (uint32_t i = 0; rc == 0 && c->model && kube_cluster_pool_at(c->model, i, &listed); i++)
 		rc = draft_add_listed(c, &draft, &listed);
 	if (rc == 0)
-		rc = ipam_set_pools(
-			c->ipam, draft.pools, draft.n_pools, c->reserved, c->n_reserved, &err);
+		rc = pools_set(c, &draft, &err);
 	for (uint32_t i = 0; i < err.n_items; i++)
 		cluster_say(&c->voice, LOG_LEVEL_WARN, "pool-refused",
 			err.items[i].path ? err.items[i].path : "", "%s",
@@ -202,12 +224,6 @@ int cluster_pools_init(
 	c->pools = calloc(config->n_pools + 1, sizeof(*c->pools));
 	if (c->ipam == NULL || c->pools == NULL)
 		rc = -ENOMEM;
-	c->reserved = calloc(config->n_refused + 1, sizeof(*c->reserved));
-	if (c->reserved == NULL)
-		rc = -ENOMEM;
-	for (uint32_t i = 0; i < config->n_refused && rc == 0; i++)
-		c->reserved[c->n_reserved++] = (struct ipam_range){ config->refused[i].address,
-			config->refused[i].address };
 	for (uint32_t i = 0; i < config->n_pools && rc == 0; i++) {
 		c->n_pools++;
 		rc = pool_copy(&c->pools[i], &config->pools[i]);

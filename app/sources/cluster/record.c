@@ -74,6 +74,7 @@ static void record_destroy(struct cluster_record *record)
 	free(record->object);
 	free(record->uid);
 	free(record->refusal);
+	free(record->ports);
 	free(record->reason_text);
 	free(record);
 }

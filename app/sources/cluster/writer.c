@@ -226,6 +226,24 @@ static void conditions_fill(
 		tell_health(c, record, &count);
 }
 
+// A port that is not in force, of a Service that is not taken as it is now written, will not be.
+static void ports_fill(
+	struct source_cluster *c, struct cluster_record *record, struct kube_status *status)
+{
+	const struct service *service =
+		service_store_find(control_store(c->control), record->namespace, record->name);
+	for (uint32_t i = 0; i < record->n_ports; i++) {
+		struct kube_ingress_port *port = &record->ports[i];
+		bool is_served = false;
+		for (uint32_t k = 0; service && k < service->n_listeners && !is_served; k++)
+			is_served = service->listeners[k].protocol == port->protocol &&
+				    service->listeners[k].port == port->port;
+		port->error = record->is_refused && !is_served ? KUBE_PORT_REJECTED : "";
+	}
+	status->ports = record->ports;
+	status->n_ports = record->n_ports;
+}
+
 static void draft_make(
 	struct source_cluster *c, struct cluster_record *record, struct status_draft *draft)
 {
@@ -249,6 +267,7 @@ static void draft_make(
 			draft->ingress[status->n_ingress++] =
 				(struct kube_ingress){ record->addresses[i],
 					record->is_proxy_mode };
+		ports_fill(c, record, status);
 	} else {
 		draft->assigned = record->expose == KUBE_EXPOSE_ENDPOINTS
 					  ? assigned_of_children(c, record)
@@ -490,6 +509,19 @@ static void recorded_take(struct cluster_record *record, const struct kube_chang
 	record->told_programmed = false;
 }
 
+static void ports_take(struct cluster_record *record, const struct kube_wants *wants)
+{
+	struct kube_ingress_port *ports = calloc(wants->n_ports + 1u, sizeof(*ports));
+	if (ports == NULL)
+		return; // as they were
+	for (uint32_t i = 0; i < wants->n_ports; i++)
+		ports[i] = (struct kube_ingress_port){ wants->ports[i].protocol,
+			wants->ports[i].port, "" };
+	free(record->ports);
+	record->ports = ports;
+	record->n_ports = wants->n_ports;
+}
+
 static void tell_refused(
 	struct source_cluster *c, struct cluster_record *record, const struct kube_change *change)
 {
@@ -532,6 +564,7 @@ void cluster_writer_take(struct source_cluster *c, const struct kube_change *cha
 	if (c->writer && c->writer->is_leading)
 		cluster_addresses_put(c, record, change);
 	recorded_take(record, change);
+	ports_take(record, &change->wants);
 	tell_refused(c, record, change);
 	cluster_writer_queue(c, record);
 }
