@@ -4,7 +4,9 @@
 Each test program speaks its own way: cmocka (unit), pytest with a JUnit file (replay, oracle, functional, cluster), libFuzzer
 (fuzz). Everything is counted case by case; every skip is printed with its reason.
 """
+import concurrent.futures
 import glob
+import importlib.util
 import os
 import re
 import shutil
@@ -16,6 +18,7 @@ import xml.etree.ElementTree as ElementTree
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PYTHON = "/usr/bin/python3"
 LAYERS = ["unit", "replay", "functional", "cluster", "fuzz"]
+EACH_PROCESSOR = ("-n", "auto") if importlib.util.find_spec("xdist") else ()
 FUZZ_SECONDS = int(os.environ.get("SLUICE_FUZZ_SECONDS", "20"))
 SANITIZE_ENV = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:detect_stack_use_after_return=0",
                 "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
@@ -59,11 +62,24 @@ def build(folder, *options, env=None):
     return path
 
 
-def run_cmocka(tally, program, env):
-    name = os.path.basename(program)
+def side_by_side(fn, items):
+    """fn of every item, as many at once as there are processors: [(item, result)] in the order of the items. For programs that share
+    nothing but the processor."""
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(zip(items, pool.map(fn, items)))
+
+
+def run_program(args, env, timeout_s):
+    """None: no end within that time."""
     try:
-        out = subprocess.run([program], capture_output=True, text=True, env=env, timeout=300, check=False)
+        return subprocess.run(args, capture_output=True, text=True, env=env, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
+        return None
+
+
+def count_cmocka(tally, program, out):
+    name = os.path.basename(program)
+    if out is None:
         tally.fail(f"unit {name}", "no end after 300 s")
         return
     text = out.stdout + out.stderr
@@ -81,14 +97,14 @@ def run_cmocka(tally, program, env):
     print(f"  {name}: {ok} ok{', ' + str(len(bad)) + ' failed' if bad else ''}", flush=True)
 
 
-def run_pytest(tally, layer, folders, env):
+def run_pytest(tally, layer, folders, env, *options):
     folders = [f for f in folders if glob.glob(os.path.join(TOP, f, "test_*.py"))]
     if not folders:
         return
     report = os.path.join(TOP, f"build-san/report-{layer}.xml")
     os.makedirs(os.path.dirname(report), exist_ok=True)
     out = subprocess.run([PYTHON, "-m", "pytest", "-q", "-x" if os.environ.get("SLUICE_FAIL_FAST") else "-q",
-                          "--durations=8", "-p", "no:cacheprovider", f"--junitxml={report}", *folders],
+                          "--durations=8", "-p", "no:cacheprovider", f"--junitxml={report}", *options, *folders],
                          cwd=TOP, env=env, check=False)
     try:
         cases = ElementTree.parse(report).getroot().iter("testcase")
@@ -125,14 +141,15 @@ def layer_unit(tally):
     else:
         tally.ok()
     env = dict(os.environ, SLUICE_SOURCE=TOP, **SANITIZE_ENV)
-    for program in sorted(glob.glob(os.path.join(san, "test/unit/*_test"))):
-        run_cmocka(tally, program, env)
+    programs = sorted(glob.glob(os.path.join(san, "test/unit/*_test")))
+    for program, out in side_by_side(lambda p: run_program([p], env, 300), programs):
+        count_cmocka(tally, program, out)
     check = subprocess.run([os.path.join(TOP, "scripts/check"), "--all"], capture_output=True, text=True, check=False)
     if check.returncode == 0:
         tally.ok()
     else:
         tally.fail("unit: scripts/check --all", check.stdout[-4000:])
-    run_pytest(tally, "oracle", ["test/oracle"], dict(env, SLUICE_BUILD=san))
+    run_pytest(tally, "oracle", ["test/oracle"], dict(env, SLUICE_BUILD=san), *EACH_PROCESSOR)
 
 
 def layer_replay(tally):
@@ -140,7 +157,7 @@ def layer_replay(tally):
     if san is None:
         tally.fail("replay: build")
         return
-    run_pytest(tally, "replay", ["test/replay"], dict(os.environ, SLUICE_BUILD=san, **SANITIZE_ENV))
+    run_pytest(tally, "replay", ["test/replay"], dict(os.environ, SLUICE_BUILD=san, **SANITIZE_ENV), *EACH_PROCESSOR)
 
 
 def layer_functional(tally):
@@ -164,6 +181,15 @@ def layer_cluster(tally):
     run_pytest(tally, "cluster", ["test/cluster"], dict(os.environ, SLUICE_BUILD=path))
 
 
+def fuzz_command(path, program):
+    name = os.path.basename(program)
+    seeds = os.path.join(TOP, "test/fuzz/corpus", name.replace("_fuzz", ""))
+    grown = os.path.join(path, f"corpus-{name}")
+    os.makedirs(grown, exist_ok=True)
+    return [program, f"-max_total_time={FUZZ_SECONDS}", "-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1",
+            f"-artifact_prefix={path}/", grown] + ([seeds] if os.path.isdir(seeds) else [])
+
+
 def layer_fuzz(tally):
     if shutil.which("clang-14") is None:
         tally.skip("fuzz", "clang-14 is not installed")
@@ -175,17 +201,12 @@ def layer_fuzz(tally):
     programs = sorted(glob.glob(os.path.join(path, "test/fuzz/*_fuzz")))
     if not programs:
         tally.fail("fuzz: no program was built")
-    for program in programs:
+    env = dict(os.environ, **SANITIZE_ENV)
+    for program, out in side_by_side(lambda p: run_program(fuzz_command(path, p), env, FUZZ_SECONDS + 300), programs):
         name = os.path.basename(program)
-        seeds = os.path.join(TOP, "test/fuzz/corpus", name.replace("_fuzz", ""))
-        grown = os.path.join(path, f"corpus-{name}")
-        os.makedirs(grown, exist_ok=True)
-        args = [program, f"-max_total_time={FUZZ_SECONDS}", "-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1",
-                f"-artifact_prefix={path}/", grown] + ([seeds] if os.path.isdir(seeds) else [])
-        out = subprocess.run(args, capture_output=True, text=True, env=dict(os.environ, **SANITIZE_ENV), check=False)
-        runs = re.search(r"number_of_executed_units:\s*(\d+)", out.stderr)
-        if out.returncode != 0:
-            tally.fail(f"fuzz {name}", out.stderr[-5000:])
+        runs = re.search(r"number_of_executed_units:\s*(\d+)", out.stderr) if out else None
+        if out is None or out.returncode != 0:
+            tally.fail(f"fuzz {name}", out.stderr[-5000:] if out else "no end")
         else:
             tally.ok()
             print(f"  {name}: {runs.group(1) if runs else '?'} runs in {FUZZ_SECONDS} s", flush=True)
