@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define WHOLE_MAX \
+	9007199254740992.0 // 2^53: up to here a real that looks like an integer is that integer
+
 static uint32_t json_depth(const char *text, size_t len)
 {
 	uint32_t depth = 0, deepest = 0;
@@ -29,6 +32,35 @@ static uint32_t json_depth(const char *text, size_t len)
 	return deepest;
 }
 
+static json_t *whole_number(const json_t *value)
+{
+	double number = json_real_value(value);
+	if (!json_is_real(value) || number < -WHOLE_MAX || number > WHOLE_MAX ||
+		(double)(json_int_t)number != number)
+		return NULL;
+	return json_integer((json_int_t)number);
+}
+
+// To JSON Schema 80.0 is an integer; jansson makes a real of it. The depth is bounded already.
+static void whole_numbers(json_t *tree)
+{
+	json_t *whole;
+	for (void *at = json_object_iter(tree); at; at = json_object_iter_next(tree, at)) {
+		whole = whole_number(json_object_iter_value(at));
+		if (whole)
+			json_object_iter_set_new(tree, at, whole);
+		else
+			whole_numbers(json_object_iter_value(at));
+	}
+	for (size_t i = 0; i < json_array_size(tree); i++) {
+		whole = whole_number(json_array_get(tree, i));
+		if (whole)
+			json_array_set_new(tree, i, whole);
+		else
+			whole_numbers(json_array_get(tree, i));
+	}
+}
+
 int body_parse(struct admin_request *r)
 {
 	if (json_depth(r->body, r->body_len) > ADMIN_JSON_DEPTH_MAX) {
@@ -48,6 +80,7 @@ int body_parse(struct admin_request *r)
 		reply_problem(r, PROBLEM_INVALID, "the body must be a JSON object");
 		return -EINVAL;
 	}
+	whole_numbers(r->json);
 	return 0;
 }
 

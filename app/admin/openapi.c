@@ -6,6 +6,8 @@
 
 #define NAME_PATTERN     "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 #define DURATION_PATTERN "^(0|([0-9]+(h|m|s|ms|us|ns))+)$"
+#define TOKEN_PATTERN    "^(0[1-9a-f]|[1-9a-f][0-9a-f])+$" // of a page: reply.c
+#define QUERY_PATTERN    "^[^\\u0000-\\u001f\\u007f]*$"    // uri.c
 
 static json_t *schema_ref(const char *shape)
 {
@@ -34,6 +36,8 @@ static json_t *format_schema(const char *format)
 		json_object_set_new(schema, "pattern", json_string(DURATION_PATTERN));
 	else if (strcmp(format, "name") == 0)
 		json_object_set_new(schema, "pattern", json_string(NAME_PATTERN));
+	else if (strcmp(format, "token") == 0)
+		json_object_set_new(schema, "pattern", json_string(TOKEN_PATTERN));
 	else if (strcmp(format, "date-time") == 0)
 		json_object_set_new(schema, "format", json_string("date-time"));
 	else
@@ -152,6 +156,9 @@ static void add_parameter(
 		json_object_set_new(schema, "pattern", json_string(NAME_PATTERN));
 		json_object_set_new(schema, "minLength", json_integer(1));
 	}
+	if (!in_path && json_object_get(schema, "maxLength") &&
+		json_object_get(schema, "pattern") == NULL)
+		json_object_set_new(schema, "pattern", json_string(QUERY_PATTERN));
 	json_array_append_new(
 		list, json_pack("{s:s%, s:s, s:b, s:s, s:o}", "name", name, len, "in",
 			      in_path ? "path" : "query", "required", in_path, "description",
@@ -254,11 +261,11 @@ json_t *openapi_document(void)
 		method[n] = 0;
 		json_object_set_new(path, method, operation(route));
 	}
-	return json_pack(
-		"{s:s, s:{s:s, s:s, s:s, s:{s:s}}, s:o, s:{s:o, s:{s:{s:s, s:s}}}, s:[{s:[]}]}",
+	return json_pack("{s:s, s:{s:s, s:s, s:s, s:{s:s}}, s:o, s:{s:o, s:{s:{s:s, s:s, s:s}}}, "
+			 "s:[{s:[]}, {}]}",
 		"openapi", "3.1.0", "info", "title", "sluice", "version", SLUICE_VERSION,
 		"description", "Layer-4 load balancer for Kubernetes Services", "license", "name",
 		"BSD-3-Clause", "paths", paths, "components", "schemas", schemas(),
-		"securitySchemes", "token", "type", "http", "scheme", "bearer", "security",
-		"token");
+		"securitySchemes", "token", "type", "http", "scheme", "bearer", "description",
+		"on TCP; on the UNIX socket the kernel says who asks", "security", "token");
 }

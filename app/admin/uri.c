@@ -207,6 +207,15 @@ static bool word_allowed(const char *word, const char *const *words)
 	return false;
 }
 
+// As a JSON Schema counts: characters, not bytes. The text is well-formed UTF-8 by now.
+static int64_t n_characters(const char *text)
+{
+	int64_t n = 0;
+	for (; *text; text++)
+		n += ((unsigned char)*text & 0xc0) != 0x80;
+	return n;
+}
+
 static void param_check(struct admin_request *r, const struct admin_field *p, const char *value)
 {
 	char pointer[80];
@@ -224,8 +233,8 @@ static void param_check(struct admin_request *r, const struct admin_field *p, co
 	else if (p->format && strcmp(p->format, "address") == 0 &&
 		 address_parse(value, &address) != 0)
 		finding_add(r, pointer, NULL, "`%.80s`: an IPv4 or IPv6 address", value);
-	else if (p->type == ADMIN_STRING && p->max != 0 && (int64_t)strlen(value) > p->max)
-		finding_add(r, pointer, NULL, "longer than %lld bytes", (long long)p->max);
+	else if (p->type == ADMIN_STRING && p->max != 0 && n_characters(value) > p->max)
+		finding_add(r, pointer, NULL, "longer than %lld characters", (long long)p->max);
 }
 
 int query_check(struct admin_request *r)

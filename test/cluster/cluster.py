@@ -258,6 +258,8 @@ class Cluster:
             self.kill_apiserver()
             self.start_apiserver()
         self.thaw()
+        if self.holder is not None:
+            self.relent()
 
     def kill_apiserver(self):
         self.end("apiserver", signal.SIGKILL)

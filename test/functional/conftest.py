@@ -24,7 +24,7 @@ class Rigs:
         self.made = []
 
     def make(self, n_backends=3, items=None, start=True, **kw):
-        prefix = f"ft{os.getpid() % 1000}{chr(97 + len(self.made) % 26)}"
+        prefix = f"ft{os.getpid()}{chr(97 + len(self.made) % 26)}"
         rig = rigs.Rig(prefix=prefix, n_backends=n_backends, **kw)
         self.made.append(rig)
         rig.up()

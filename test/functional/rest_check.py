@@ -186,6 +186,24 @@ def single_faults(server):
 
 
 @case
+def numbers_and_lengths_as_schemas_count(server):
+    """80.0 is an integer, 80.5 none; lengths are characters, not bytes."""
+    body = body_of()
+    body["spec"]["listeners"][0]["port"] = 80.0
+    body["spec"]["backends"][0]["weight"] = 7.0
+    a = server.call("PUT", PATH, body)
+    assert a.status == 201, (a.status, a.body)
+    spec = a.json()["spec"]
+    assert (spec["listeners"][0]["port"], spec["backends"][0]["weight"]) == (80, 7) and b"80.0" not in a.body, a.body
+    assert server.call("DELETE", PATH).status == 204
+    for number in (80.5, 1e300, -1e300, 65536.0):
+        body["spec"]["listeners"][0]["port"] = number
+        problem(server.call("PUT", PATH, body), 422, "invalid")
+    assert server.get("/api/v1/services?namespace=" + 63 * "%F0%9F%98%8D")["items"] == []
+    problem(server.call("GET", "/api/v1/services?namespace=" + 64 * "%F0%9F%98%8D"), 400, "bad-request")
+
+
+@case
 def modes_and_options(server):
     """Everything that a service can ask for is taken, shown as it was given, and written back as it was read."""
     given = [{"mode": mode, "scheduler": scheduler} for mode in ("fullnat", "dnat", "ipip", "gue", "l2dsr")
