@@ -101,6 +101,7 @@ struct service {
 	char name[SERVICE_NAME_MAX];
 	enum service_owner owner;
 	uint64_t generation; // of this object: set by the store, grows with each accepted change
+	uint64_t revision;   // the same, and grows also with an operator's word on it (overlay)
 	struct address *addresses;
 	uint32_t n_addresses;
 	struct service_listener *listeners;
@@ -175,9 +176,8 @@ struct service_store *service_store_create(void);
 void service_store_destroy(struct service_store *store);
 uint64_t service_store_generation(
 	const struct service_store *store); // grows with each accepted change
-// The generation at which a service came or went (or one owner's were made anew), at which an overlay changed; 0 = never.
+// The generation at which a service came or went (or one owner's were made anew); 0 = never.
 uint64_t service_store_names_generation(const struct service_store *store);
-uint64_t service_store_overlays_generation(const struct service_store *store);
 uint32_t service_store_count(const struct service_store *store);
 // By index in (namespace, name) order; borrowed until the next change. A change replaces the value of a changed service only: the
 // pointers of others stay.
@@ -202,8 +202,8 @@ int service_store_replace_owner(struct service_store *store, enum service_owner 
 	struct error *err);
 
 // Overlay: put replaces the entry of (service, address, port); remove takes back. The service need not exist (yet). An entry that
-// neither drains nor weighs is taken back. Both raise the generation when something changed. -EINVAL: weight over 65535 or no name;
-// -ENOMEM; -ENOENT: nothing to take back.
+// neither drains nor weighs is taken back. Both raise the generation when something changed, and the service's revision. -EINVAL:
+// weight over 65535 or no name; -ENOMEM; -ENOENT: nothing to take back.
 int service_store_put_overlay(struct service_store *store, const struct service_overlay *overlay);
 int service_store_remove_overlay(struct service_store *store, const char *namespace,
 	const char *name, const struct address *address, uint16_t port);

@@ -38,8 +38,7 @@ struct service_list {
 
 struct service_store { // [control]
 	uint64_t generation;
-	uint64_t names_generation;    // at which a name came or went
-	uint64_t overlays_generation; // at which an overlay changed
+	uint64_t names_generation; // at which a name came or went
 	struct service_list services;
 	struct claim_list claims;
 	struct overlay_list overlays;
@@ -70,11 +69,6 @@ uint64_t service_store_generation(const struct service_store *store)
 uint64_t service_store_names_generation(const struct service_store *store)
 {
 	return store->names_generation;
-}
-
-uint64_t service_store_overlays_generation(const struct service_store *store)
-{
-	return store->overlays_generation;
 }
 
 uint32_t service_store_count(const struct service_store *store)
@@ -292,7 +286,7 @@ int service_store_put(struct service_store *store, const struct service *service
 		service_destroy(copy);
 		return 0;
 	}
-	copy->generation = ++store->generation;
+	copy->generation = copy->revision = ++store->generation;
 	if (old) {
 		remove_claims(&store->claims, old);
 		service_destroy(old);
@@ -493,6 +487,7 @@ static void commit_replacement(struct replacement *r, struct service_store *stor
 			continue;
 		if (r->merged.items[i] == r->fresh[idx]) {
 			r->fresh[idx]->generation = store->generation;
+			r->fresh[idx]->revision = store->generation;
 			r->fresh[idx] = NULL; // the store's now
 		}
 		idx++;
@@ -536,12 +531,21 @@ out:
 }
 
 // ---------------------------------------------------------------- overlay
+static void overlay_changed(struct service_store *store, const char *namespace, const char *name)
+{
+	bool found;
+	uint32_t at = find_place(store, namespace, name, &found);
+	store->generation++;
+	if (found)
+		store->services.items[at]->revision = store->generation;
+}
+
 int service_store_put_overlay(struct service_store *store, const struct service_overlay *overlay)
 {
 	bool changed = false;
 	int rc = overlay_list_put(&store->overlays, overlay, &changed);
 	if (rc == 0 && changed)
-		store->overlays_generation = ++store->generation;
+		overlay_changed(store, overlay->namespace, overlay->name);
 	return rc;
 }
 
@@ -551,7 +555,7 @@ int service_store_remove_overlay(struct service_store *store, const char *namesp
 	struct overlay_key key = { namespace, name, address, port };
 	int rc = overlay_list_remove(&store->overlays, &key);
 	if (rc == 0)
-		store->overlays_generation = ++store->generation;
+		overlay_changed(store, namespace, name);
 	return rc;
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// How long compiled content lives: a snapshot holds a counted `compiled`, that holds a counted root (build_priv.h). Control thread.
+// How long compiled content lives: a snapshot holds a counted `compiled`, that holds a counted root and a counted shape
+// (build_priv.h). Control thread.
 #include "build_priv.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 struct compiled *build_compiled_of(const struct snapshot *s)
@@ -17,43 +17,56 @@ uint32_t snapshot_lingering(const struct snapshot *s, const uint32_t **out_ids)
 	return compiled->n_lingering;
 }
 
-void build_root_put(struct build_root *root)
+static void root_put(struct build_root *root)
 {
 	if (root == NULL || --root->n_users > 0)
 		return;
-	for (uint32_t i = 0; i < root->n_scrap_tables; i++)
-		table_block_put(root->scrap_tables[i]);
-	free(root->scrap_tables);
+	table_set_fini(&root->scrap_tables);
 	table_set_fini(&root->tables);
 	arena_fini(&root->arena);
 	arena_fini(&root->scrap);
 	free(root);
 }
 
+static void shape_put(struct build_shape *shape)
+{
+	if (shape == NULL || --shape->n_users > 0)
+		return;
+	arena_fini(&shape->arena);
+	free(shape);
+}
+
 void build_compiled_put(struct compiled *c)
 {
 	if (c == NULL || --c->n_users > 0)
 		return;
-	build_root_put(c->root);
+	root_put(c->root);
+	shape_put(c->shape);
 	arena_fini(&c->flats);
 	free(c->lingering);
 	free(c);
 }
 
-struct compiled *build_compiled_create(struct build_root *root)
+struct compiled *build_compiled_create(struct build_root *root, struct build_shape *shape)
 {
 	struct compiled *compiled = calloc(1, sizeof(*compiled));
-	if (compiled == NULL)
-		return NULL;
 	if (root == NULL)
 		root = calloc(1, sizeof(*root));
-	if (root == NULL) {
+	if (shape == NULL)
+		shape = calloc(1, sizeof(*shape));
+	if (root != NULL)
+		root->n_users++;
+	if (shape != NULL)
+		shape->n_users++;
+	if (compiled == NULL || root == NULL || shape == NULL) {
+		root_put(root);
+		shape_put(shape);
 		free(compiled);
 		return NULL;
 	}
-	root->n_users++;
 	compiled->n_users = 1;
 	compiled->root = root;
+	compiled->shape = shape;
 	return compiled;
 }
 

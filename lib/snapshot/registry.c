@@ -30,6 +30,7 @@ void snapshot_registry_destroy(struct snapshot_registry *r)
 		free(r->backends[i].name);
 	free(r->slots);
 	free(r->dropped);
+	free(r->dropped_slots);
 	free(r->backends);
 	free(r->slot_index.cells);
 	free(r->backend_index.cells);
@@ -280,6 +281,7 @@ int registry_restore_kept(
 		return -EEXIST;
 	b->kept = *kept;
 	b->is_kept_read = true;
+	r->has_own_slots |= kept->own_slot != SNAPSHOT_SLOT_NONE;
 	return 0;
 }
 
@@ -289,6 +291,7 @@ void registry_keep(struct snapshot_registry *r, uint32_t id, const struct regist
 	if (memcmp(&b->kept, kept, sizeof(*kept)) == 0)
 		return;
 	b->kept = *kept;
+	r->has_own_slots |= kept->own_slot != SNAPSHOT_SLOT_NONE;
 	if (!b->use.is_fresh)
 		r->n_fresh++;
 	b->use.is_fresh = true;
@@ -301,6 +304,29 @@ static bool slot_means(
 	       address_equal(&r->slots[slot].address, address);
 }
 
+uint16_t registry_hold_backend(struct snapshot_registry *r, uint32_t id)
+{
+	struct registry_backend *b = &r->backends[id];
+	if (b->kept.own_slot == SNAPSHOT_SLOT_NONE)
+		return SNAPSHOT_SLOT_NONE;
+	if (slot_means(r, b->kept.own_slot, &b->address))
+		use_now(r, &r->slots[b->kept.own_slot].use);
+	else
+		b->kept.own_slot = SNAPSHOT_SLOT_NONE;
+	return b->kept.own_slot;
+}
+
+bool registry_is_known(const struct snapshot_registry *r, uint16_t slot)
+{
+	for (uint32_t i = 0; r->has_own_slots && i < r->n_backends; i++) {
+		const struct registry_backend *b = &r->backends[i];
+		if (b->use.state != REGISTRY_FREE && b->kept.own_slot == slot &&
+			slot_means(r, slot, &b->address))
+			return true;
+	}
+	return false;
+}
+
 int registry_hold_kept(struct snapshot_registry *r)
 {
 	struct service_defaults builtin = service_defaults_builtin();
@@ -310,10 +336,10 @@ int registry_hold_kept(struct snapshot_registry *r)
 		if (b->use.state == REGISTRY_FREE)
 			continue;
 		bool is_desired = b->use.epoch == r->epoch;
-		if (!slot_means(r, b->kept.own_slot, &b->address))
+		if (is_desired)
+			registry_hold_backend(r, i);
+		else if (!slot_means(r, b->kept.own_slot, &b->address))
 			b->kept.own_slot = SNAPSHOT_SLOT_NONE;
-		else if (is_desired)
-			use_now(r, &r->slots[b->kept.own_slot].use);
 		if (!is_desired && r->policies[b->kept.policy].use.state == REGISTRY_FREE)
 			rc = snapshot_registry_policy(
 				r, builtin.tcp_idle_s, builtin.udp_idle_s, &b->kept.policy);
@@ -393,7 +419,8 @@ void registry_begin(struct snapshot_registry *r)
 	r->epoch++;
 	r->is_torn = true;
 	r->is_whole = true;
-	r->n_dropped = 0;
+	r->is_stale = false;
+	r->n_dropped = r->n_dropped_slots = 0;
 }
 
 void registry_end(struct snapshot_registry *r)
@@ -410,6 +437,20 @@ int registry_drop(struct snapshot_registry *r, uint32_t id)
 	return 0;
 }
 
+int registry_drop_slot(struct snapshot_registry *r, uint16_t slot)
+{
+	if (array_grow(r->dropped_slots, r->n_dropped_slots, r->dropped_slots_cap) != 0)
+		return -ENOMEM;
+	r->dropped_slots[r->n_dropped_slots++] = slot;
+	r->slots[slot].use.epoch = 0;
+	return 0;
+}
+
+void registry_drop_policy(struct snapshot_registry *r, uint8_t policy)
+{
+	r->policies[policy].use.epoch = 0;
+}
+
 static void use_release(const struct snapshot_registry *r, struct registry_use *use, uint64_t pass)
 {
 	if (use->state != REGISTRY_USED || use->epoch == r->epoch)
@@ -423,7 +464,11 @@ void snapshot_registry_release(struct snapshot_registry *r, uint64_t pass)
 	// Since the last release nobody went through everything: only these have lost their use.
 	for (uint32_t i = 0; !r->is_whole && i < r->n_dropped; i++)
 		use_release(r, &r->backends[r->dropped[i]].use, pass);
-	r->n_dropped = 0;
+	for (uint32_t i = 0; !r->is_whole && i < r->n_dropped_slots; i++)
+		use_release(r, &r->slots[r->dropped_slots[i]].use, pass);
+	for (uint32_t i = 0; i < r->n_policies; i++)
+		use_release(r, &r->policies[i].use, pass);
+	r->n_dropped = r->n_dropped_slots = 0;
 	if (!r->is_whole)
 		return;
 	r->is_whole = false;
@@ -431,8 +476,6 @@ void snapshot_registry_release(struct snapshot_registry *r, uint64_t pass)
 		use_release(r, &r->slots[i].use, pass);
 	for (uint32_t i = 0; i < r->n_backends; i++)
 		use_release(r, &r->backends[i].use, pass);
-	for (uint32_t i = 0; i < r->n_policies; i++)
-		use_release(r, &r->policies[i].use, pass);
 }
 
 static bool use_reclaim(struct registry_use *use, uint64_t safe_pass)
@@ -451,6 +494,7 @@ void snapshot_registry_reclaim(struct snapshot_registry *r, uint64_t safe_pass)
 	for (uint32_t i = 0; i < r->n_backends; i++) {
 		if (!use_reclaim(&r->backends[i].use, safe_pass))
 			continue;
+		r->is_stale |= r->backends[i].kept.own_slot != SNAPSHOT_SLOT_NONE;
 		free(r->backends[i].name);
 		r->backends[i].name = NULL;
 		n_backends++;

@@ -64,9 +64,13 @@ struct snapshot_registry {
 	uint32_t n_policies;
 	int64_t next_reset_ms; // of the last build: when the next removed backend's time is over
 	bool is_torn;          // a build has begun to ask for everything and was not finished
+	bool has_own_slots;    // some backend is, or was in other days, known by its address
+	bool is_stale;         // one of these was given back since the last build of everything
 	bool is_whole;     // a build since the last release has asked for everything that is in use
 	uint32_t *dropped; // else: backends that lost their use since then
 	uint32_t n_dropped, dropped_cap;
+	uint16_t *dropped_slots; // and slots
+	uint32_t n_dropped_slots, dropped_slots_cap;
 	struct registry_index slot_index;
 	struct registry_index backend_index;
 };
@@ -75,9 +79,11 @@ struct snapshot_registry {
 void registry_begin(struct snapshot_registry *r);
 void registry_end(struct snapshot_registry *r);
 
-// A backend that a build of some services alone no longer desires; the next release releases it, unless it is used again.
-// 0 or -ENOMEM.
+// A backend, slot or policy that a build of some services alone no longer needs; the next release releases it, unless it is used
+// again. 0 or -ENOMEM.
 int registry_drop(struct snapshot_registry *r, uint32_t id);
+int registry_drop_slot(struct snapshot_registry *r, uint16_t slot);
+void registry_drop_policy(struct snapshot_registry *r, uint8_t policy);
 
 // Name of a listener, made once for all its backends.
 struct registry_name {
@@ -94,6 +100,10 @@ void registry_keep(struct snapshot_registry *r, uint32_t id, const struct regist
 // back with it.) Heals what a damaged journal left without a meaning. Once a build, after everything desired has its
 // number. 0 or -ENOMEM.
 int registry_hold_kept(struct snapshot_registry *r);
+// The same for one desired backend: the slot it is known by, or SNAPSHOT_SLOT_NONE.
+uint16_t registry_hold_backend(struct snapshot_registry *r, uint32_t id);
+// Is some backend, desired or not, known by this slot? Cost: a look at each.
+bool registry_is_known(const struct snapshot_registry *r, uint16_t slot);
 // Journal read back: -EEXIST when the number (or the identity) is taken, -EINVAL out of range.
 int registry_restore_backend(struct snapshot_registry *r, uint32_t idx, const char *name,
 	const struct address *address, uint16_t port);

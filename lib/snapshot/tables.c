@@ -7,41 +7,67 @@
 #include <stdlib.h>
 #include <string.h>
 
-void table_block_put(struct table_block *block)
+void table_block_free(struct table_block *block)
 {
-	if (--block->n_users > 0)
+	if (block == NULL)
 		return;
 	free(block->members);
 	free(block);
 }
 
-int table_set_init(struct table_set *set, uint32_t cap)
+static void block_put(struct table_block *block)
 {
-	uint32_t size = 16;
+	if (--block->n_users == 0)
+		table_block_free(block);
+}
+
+static void index_put(struct table_set *set, uint32_t item)
+{
+	uint32_t at = (uint32_t)set->items[item]->digest;
+	while (set->index[at & set->index_mask] != UINT32_MAX)
+		at++;
+	set->index[at & set->index_mask] = item;
+}
+
+// Room for `cap` items in all. 0 or -ENOMEM, and nothing changed but room.
+static int reserve(struct table_set *set, uint32_t cap)
+{
+	uint64_t size = 16;
 	while (size < cap * 2ull)
 		size *= 2;
-	set->items = calloc(cap + 1ull, sizeof(*set->items));
-	set->index = malloc(size * sizeof(*set->index));
-	if (set->items == NULL || set->index == NULL) {
-		table_set_fini(set);
+	struct table_block **items =
+		reallocarray(set->items, cap + 1ull, sizeof(struct table_block *));
+	if (items == NULL)
 		return -ENOMEM;
-	}
-	memset(set->index, 0xff, size * sizeof(*set->index));
+	set->items = items;
+	uint32_t *index = malloc(size * sizeof(*index));
+	if (index == NULL)
+		return -ENOMEM;
+	memset(index, 0xff, size * sizeof(*index));
+	free(set->index);
+	set->index = index;
 	set->cap = cap;
-	set->index_mask = size - 1;
+	set->index_mask = (uint32_t)(size - 1);
+	for (uint32_t i = 0; i < set->n_items; i++)
+		index_put(set, i);
 	return 0;
+}
+
+int table_set_init(struct table_set *set, uint32_t cap)
+{
+	return reserve(set, cap);
 }
 
 void table_set_fini(struct table_set *set)
 {
 	for (uint32_t i = 0; i < set->n_items; i++)
-		table_block_put(set->items[i]);
+		block_put(set->items[i]);
 	free(set->items);
 	free(set->index);
 	*set = (struct table_set){ 0 };
 }
 
-bool table_block_matches(const struct table_block *t, uint64_t digest,
+static bool block_matches(const struct table_block *t, uint64_t digest,
 	const struct balance_member *members, uint32_t n)
 {
 	if (t->digest != digest || t->n_members != n)
@@ -55,18 +81,28 @@ bool table_block_matches(const struct table_block *t, uint64_t digest,
 	return true;
 }
 
-static struct table_block *find(const struct table_set *set, uint64_t digest,
-	const struct balance_member *members, uint32_t n)
+struct table_block *table_set_find(const struct table_set *set, uint64_t digest,
+	const struct balance_member *members, uint32_t n_members)
 {
-	if (set == NULL || set->index == NULL)
+	if (set->index == NULL)
 		return NULL;
 	for (uint32_t at = (uint32_t)digest;; at++) {
 		uint32_t idx = set->index[at & set->index_mask];
 		if (idx == UINT32_MAX)
 			return NULL;
-		if (table_block_matches(set->items[idx], digest, members, n))
+		if (block_matches(set->items[idx], digest, members, n_members))
 			return set->items[idx];
 	}
+}
+
+int table_set_add(struct table_set *set, struct table_block *block)
+{
+	if (set->n_items == set->cap && reserve(set, set->cap ? 2 * set->cap : 16) != 0)
+		return -ENOMEM;
+	block->n_users++;
+	set->items[set->n_items] = block;
+	index_put(set, set->n_items++);
+	return 0;
 }
 
 int table_block_build(
@@ -89,43 +125,6 @@ int table_block_build(
 	t->n_members = n;
 	t->members = copy;
 	t->digest = digest;
-	*out = t;
-	return 0;
-}
-
-static struct table_block *find_former(const struct table_former *former, uint64_t digest,
-	const struct balance_member *members, uint32_t n)
-{
-	struct table_block *t = find(former->set, digest, members, n);
-	for (uint32_t i = 0; t == NULL && i < former->n_others; i++)
-		if (table_block_matches(former->others[i], digest, members, n))
-			t = former->others[i];
-	return t;
-}
-
-int table_set_get(struct table_set *set, const struct table_former *former,
-	const struct balance_member *members, uint32_t n_members, const struct table_block **out)
-{
-	uint64_t digest = balance_digest(members, n_members);
-	struct table_block *t = find(set, digest, members, n_members);
-	if (t != NULL) {
-		*out = t;
-		return 0;
-	}
-	if (set->n_items == set->cap)
-		return -ENOMEM; // the caller counted wrong; never past the end
-	t = find_former(former, digest, members, n_members);
-	if (t == NULL) {
-		int rc = table_block_build(digest, members, n_members, &t);
-		if (rc != 0)
-			return rc;
-	}
-	t->n_users++;
-	uint32_t at = (uint32_t)digest;
-	while (set->index[at & set->index_mask] != UINT32_MAX)
-		at++;
-	set->index[at & set->index_mask] = set->n_items;
-	set->items[set->n_items++] = t;
 	*out = t;
 	return 0;
 }

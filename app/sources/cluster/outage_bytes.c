@@ -10,9 +10,9 @@
 
 #define HEAD "sluice cluster state 1\n"
 
-// A new field must be written and read here, and the version in the head be another.
+// A new field must be written and read here, and the version in the head be another (but for what the store sets).
 _Static_assert(
-	sizeof(struct service) == 576, "write and read the new field, and count up the head");
+	sizeof(struct service) == 584, "write and read the new field, and count up the head");
 _Static_assert(sizeof(struct service_backend) == 232, "as above");
 
 // ---------------------------------------------------------------- write
