@@ -99,7 +99,7 @@ void control_backends_remember(struct control *c)
 	// Probes and operators change what is said of a backend too; those who tell of it remember it (below).
 	for (uint32_t i = 0; i < service_store_count(c->store); i++) {
 		const struct service *s = service_store_at(c->store, i);
-		if (s->generation > c->remembered_generation)
+		if (s->revision > c->remembered_generation)
 			visit_backends(s, remember, c);
 	}
 	c->remembered_generation = service_store_generation(c->store);

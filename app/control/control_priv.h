@@ -52,15 +52,16 @@ struct control_watched { // one probe
 	struct control_probe probe;
 	struct health_probe health;
 	bool used;
-	uint32_t n_users;     // backends of listeners that want it
-	uint32_t service_idx; // of the service that wants it, as long as no service comes or goes
-	bool is_shared;       // several may want it
-	uint32_t next;        // in its hash chain, or in the free list
+	uint32_t n_users;                        // backends of listeners that want it
+	const struct control_followed *follower; // whose they are, unless it is shared
+	bool is_shared;                          // several may want it
+	uint32_t next;                           // in its hash chain, or in the free list
 };
 
 struct control_followed { // probes of one service: indices into watched, one for each backend of a listener
-	uint32_t *probes;
+	const struct service *service; // as it was followed; gone when the store has another one
 	uint32_t n_probes;
+	uint32_t probes[];
 };
 
 enum control_hop_use { CONTROL_HOP_GATEWAY = 1, CONTROL_HOP_BACKEND = 2, CONTROL_HOP_CLIENT = 4 };
@@ -167,12 +168,12 @@ struct control {
 	uint32_t *probe_chains;
 	uint32_t n_probe_chains; // power of two
 	uint32_t n_probes;
-	struct control_followed
-		*followed; // by index in the store, as long as no service comes or goes
+	struct control_followed **followed; // in the order of the store, as it was then
 	uint32_t n_followed;
 	uint64_t
 		followed_generation; // of the store, up to which probes and neighbours have followed
 	uint64_t followed_names;
+	bool is_follow_torn; // it was not finished: everything has to be gone through
 	struct control_probe_hooks probe_hooks;
 	void *probe_arg;
 	uint64_t random;
@@ -237,7 +238,7 @@ void control_deadlines_tick(struct control *c);
 void control_probes_init(struct control *c);
 void control_probes_end(struct control *c);
 int control_probes_reconcile(struct control *c); // starts and stops what the store says
-// The same for services that have changed since; no service came or went.
+// The same for services that have changed, come or gone since.
 int control_probes_follow(struct control *c);
 // Calls fn for every service that a probe is followed for, and for some that it may be for.
 void control_probe_users(struct control *c, const struct control_watched *w,

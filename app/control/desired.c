@@ -323,7 +323,7 @@ static int change_overlay(struct control *c, const struct service_overlay *key,
 	if (rc != 0)
 		return error_add(err, -rc, "", "%s",
 			rc == -ENOENT ? "no such drain or weight" : strerror(-rc));
-	rc = control_change(c, CONTROL_WORK_BUILD, err);
+	rc = control_change(c, CONTROL_WORK_PART, err);
 	if (rc == 0) {
 		control_remember_service(c, key->namespace, key->name);
 		control_state_dirty(c, false, true);

@@ -20,7 +20,7 @@ void control_probes_init(struct control *c)
 static void followed_free(struct control *c)
 {
 	for (uint32_t i = 0; i < c->n_followed; i++)
-		free(c->followed[i].probes);
+		free(c->followed[i]);
 	free(c->followed);
 	c->followed = NULL;
 	c->n_followed = 0;
@@ -208,21 +208,21 @@ static const struct health_probe *find_sibling(
 	return NULL;
 }
 
-static void use_probe(struct control_watched *w, uint32_t service_idx)
+static void use_probe(struct control_watched *w, const struct control_followed *follower)
 {
 	if (w->n_users++ == 0) {
-		w->service_idx = service_idx;
+		w->follower = follower;
 		w->is_shared = false;
 	}
-	w->is_shared = w->is_shared || w->service_idx != service_idx;
+	w->is_shared = w->is_shared || w->follower != follower;
 }
 
-static int want_probe(struct control *c, const struct control_probe *target, uint32_t service_idx,
-	uint32_t *out_idx)
+static int want_probe(struct control *c, const struct control_probe *target,
+	const struct control_followed *follower, uint32_t *out_idx)
 {
 	uint32_t idx = probe_find(c, target);
 	if (idx != CONTROL_NONE) {
-		use_probe(&c->watched[idx], service_idx);
+		use_probe(&c->watched[idx], follower);
 		*out_idx = idx;
 		return 0;
 	}
@@ -245,7 +245,7 @@ static int want_probe(struct control *c, const struct control_probe *target, uin
 	w->health.n_ok_row = w->health.n_fail_row = 0;
 	w->used = true;
 	w->n_users = 0;
-	use_probe(w, service_idx);
+	use_probe(w, follower);
 	*out_idx = idx;
 	chain_insert(c, idx);
 	c->n_probes++;
@@ -269,18 +269,17 @@ static void stop_probe(struct control *c, uint32_t idx)
 		c->probe_hooks.stop(c->probe_arg, w->probe.id);
 }
 
-// *out is the caller's also on failure.
-static int follow_service(struct control *c, uint32_t service_idx, struct control_followed *out)
+// NULL: out of memory; what it wants by then is counted all the same.
+static struct control_followed *follow_service(struct control *c, const struct service *s)
 {
-	const struct service *s = service_store_at(c->store, service_idx);
-	*out = (struct control_followed){ 0 };
-	if (s->check.kind == SERVICE_CHECK_NONE)
-		return 0;
-	size_t n_max = (size_t)s->n_listeners * s->n_backends;
-	out->probes = malloc((n_max + 1) * sizeof(*out->probes));
-	if (out->probes == NULL)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < s->n_listeners; i++) {
+	bool is_probed = s->check.kind != SERVICE_CHECK_NONE;
+	size_t n_max = is_probed ? (size_t)s->n_listeners * s->n_backends : 0;
+	struct control_followed *f = malloc(sizeof(*f) + n_max * sizeof(f->probes[0]));
+	if (f == NULL)
+		return NULL;
+	f->service = s;
+	f->n_probes = 0;
+	for (uint32_t i = 0; is_probed && i < s->n_listeners; i++) {
 		const struct service_listener *l = &s->listeners[i];
 		for (uint32_t k = 0; k < s->n_backends; k++) {
 			const struct service_backend *b = &s->backends[k];
@@ -288,69 +287,135 @@ static int follow_service(struct control *c, uint32_t service_idx, struct contro
 			struct control_probe target;
 			if (port == 0 || !probe_target(s, l, b, port, &target))
 				continue;
-			int rc = want_probe(c, &target, service_idx, &out->probes[out->n_probes]);
-			if (rc != 0)
-				return rc;
-			out->n_probes++;
+			if (want_probe(c, &target, f, &f->probes[f->n_probes]) != 0) {
+				free(f);
+				return NULL;
+			}
+			f->n_probes++;
 		}
 	}
-	return 0;
+	return f;
 }
 
-// Half done: everything has to be gone through again.
-static int follow_fail(struct control *c, int rc)
+static void follow_note(struct control *c)
 {
-	c->followed_names = UINT64_MAX;
-	return rc;
+	c->followed_generation = service_store_generation(c->store);
+	c->followed_names = service_store_names_generation(c->store);
 }
 
 int control_probes_reconcile(struct control *c)
 {
 	uint32_t n = service_store_count(c->store);
+	c->is_follow_torn = true;
 	followed_free(c);
-	c->followed = calloc(n + 1, sizeof(*c->followed));
+	c->followed = calloc(n + 1, sizeof(struct control_followed *));
 	if (c->followed == NULL)
-		return follow_fail(c, -ENOMEM);
+		return -ENOMEM;
 	for (uint32_t i = 0; i < c->n_watched; i++)
 		c->watched[i].n_users = 0;
 	for (; c->n_followed < n; c->n_followed++) {
 		uint32_t i = c->n_followed;
-		int rc = follow_service(c, i, &c->followed[i]);
-		if (rc != 0) {
-			free(c->followed[i].probes);
-			return follow_fail(c, rc); // those that run go on
-		}
+		c->followed[i] = follow_service(c, service_store_at(c->store, i));
+		if (c->followed[i] == NULL)
+			return -ENOMEM; // those that run go on
 	}
 	for (uint32_t i = 0; i < c->n_watched; i++) {
 		if (c->watched[i].used && c->watched[i].n_users == 0)
 			stop_probe(c, i);
 	}
-	c->followed_generation = service_store_generation(c->store);
-	c->followed_names = service_store_names_generation(c->store);
+	c->is_follow_torn = false;
+	follow_note(c);
+	return 0;
+}
+
+// Services as they were followed and as they are, both in the order of the store.
+struct follow_match {
+	struct control_followed **fresh;  // by index in the store; NULL: to be followed anew
+	struct control_followed **former; // not needed any more
+	uint32_t n_former;
+};
+
+static void let_go(struct control *c, struct follow_match *m, struct control_followed *f)
+{
+	for (uint32_t k = 0; k < f->n_probes; k++)
+		c->watched[f->probes[k]].n_users--;
+	m->former[m->n_former++] = f;
+}
+
+// One that has not changed is known by its place in memory: it was there before, and no other one of that time can have had
+// the same.
+static int match_followed(struct control *c, struct follow_match *m, uint32_t n)
+{
+	uint32_t at = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct service *s = service_store_at(c->store, i);
+		if (s->revision > c->followed_generation)
+			continue;
+		while (at < c->n_followed && c->followed[at]->service != s)
+			let_go(c, m, c->followed[at++]);
+		if (at == c->n_followed)
+			return -EINVAL; // cannot be
+		m->fresh[i] = c->followed[at++];
+	}
+	while (at < c->n_followed)
+		let_go(c, m, c->followed[at++]);
+	return 0;
+}
+
+// The former have let go of their probes before the new ones ask for them: so a probe is still one service's alone.
+static int follow_anew(struct control *c, struct follow_match *m, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		if (m->fresh[i] == NULL)
+			m->fresh[i] = follow_service(c, service_store_at(c->store, i));
+		if (m->fresh[i] == NULL)
+			return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < m->n_former; i++) {
+		const struct control_followed *f = m->former[i];
+		for (uint32_t k = 0; k < f->n_probes; k++) {
+			const struct control_watched *w = &c->watched[f->probes[k]];
+			if (w->used && w->n_users == 0)
+				stop_probe(c, f->probes[k]);
+		}
+	}
+	return 0;
+}
+
+static int follow_all(struct control *c, struct follow_match *m, uint32_t n)
+{
+	int rc = m->fresh != NULL && m->former != NULL ? match_followed(c, m, n) : -ENOMEM;
+	if (rc == 0)
+		rc = follow_anew(c, m, n);
+	if (rc != 0) {
+		for (uint32_t i = 0; m->fresh != NULL && i < n; i++)
+			if (service_store_at(c->store, i)->revision > c->followed_generation)
+				free(m->fresh[i]);
+		return rc; // the former are counted wrong, and all still there
+	}
+	for (uint32_t i = 0; i < m->n_former; i++)
+		free(m->former[i]);
+	free(c->followed);
+	c->followed = m->fresh;
+	c->n_followed = n;
+	m->fresh = NULL;
 	return 0;
 }
 
 int control_probes_follow(struct control *c)
 {
-	for (uint32_t i = 0; i < c->n_followed; i++) {
-		const struct service *s = service_store_at(c->store, i);
-		struct control_followed former = c->followed[i], fresh;
-		if (s->generation <= c->followed_generation)
-			continue;
-		int rc = follow_service(c, i, &fresh);
-		if (rc != 0) {
-			free(fresh.probes);
-			return follow_fail(c, rc);
-		}
-		c->followed[i] = fresh;
-		for (uint32_t k = 0; k < former.n_probes; k++) {
-			if (--c->watched[former.probes[k]].n_users == 0)
-				stop_probe(c, former.probes[k]);
-		}
-		free(former.probes);
-	}
-	c->followed_generation = service_store_generation(c->store);
-	return 0;
+	uint32_t n = service_store_count(c->store);
+	if (c->followed_generation == service_store_generation(c->store) && !c->is_follow_torn)
+		return 0;
+	struct follow_match m = { calloc(n + 1, sizeof(struct control_followed *)),
+		calloc(c->n_followed + 1, sizeof(struct control_followed *)), 0 };
+	int rc = follow_all(c, &m, n);
+	c->is_follow_torn = rc != 0;
+	if (rc == 0)
+		follow_note(c);
+	free(m.fresh);
+	free(m.former);
+	return rc;
 }
 
 static bool is_user(const struct control_followed *f, uint32_t probe_idx)
@@ -367,17 +432,18 @@ void control_probe_users(struct control *c, const struct control_watched *w,
 {
 	const struct service_store *store = c->store;
 	uint32_t probe_idx = (uint32_t)(w - c->watched);
-	bool is_current = c->followed_names == service_store_names_generation(store);
+	bool is_current =
+		!c->is_follow_torn && c->followed_names == service_store_names_generation(store);
 	if (is_current && w->n_users && !w->is_shared &&
 		c->followed_generation == service_store_generation(store)) {
-		fn(arg, service_store_at(store, w->service_idx));
+		fn(arg, w->follower->service);
 		return;
 	}
 	// What has not been followed yet may be a user or not.
 	for (uint32_t i = 0; i < service_store_count(store); i++) {
 		const struct service *s = service_store_at(store, i);
 		if (!is_current || s->generation > c->followed_generation ||
-			is_user(&c->followed[i], probe_idx))
+			is_user(c->followed[i], probe_idx))
 			fn(arg, s);
 	}
 }

@@ -227,6 +227,21 @@ static void tell_addresses(struct control *c)
 		c->hop_hooks.addresses(c->hop_arg);
 }
 
+// Are VIPs and SNAT addresses what they were? By slot, so false may be said of some that are.
+static bool addresses_are(const struct snapshot *before, const struct snapshot *next)
+{
+	uint32_t n = before->n_own > next->n_own ? before->n_own : next->n_own;
+	for (uint32_t i = 0; i < n && before->own != next->own; i++) {
+		if (owns_slot(before, i) != owns_slot(next, i))
+			return false;
+		if (owns_slot(next, i) &&
+			(before->own[i].kind != next->own[i].kind ||
+				!address_equal(&before->own[i].address, &next->own[i].address)))
+			return false;
+	}
+	return true;
+}
+
 // ---------------------------------------------------------------- publish
 static int build(struct control *c, uint32_t work, struct control_fib *fib, struct snapshot **out,
 	struct error *err)
@@ -273,11 +288,10 @@ static int follow_store(struct control *c, uint32_t work)
 }
 
 // What comes after workers have been given `next`.
-static void settle(struct control *c, uint32_t work, const struct snapshot *before,
-	const struct snapshot *next)
+static void settle(struct control *c, const struct snapshot *before, const struct snapshot *next)
 {
 	control_backends_remember(c);
-	if (work & CONTROL_WORK_BUILD || before == NULL || before->own != next->own)
+	if (before == NULL || !addresses_are(before, next))
 		tell_addresses(c);
 	c->n_touched = 0;
 }
@@ -287,9 +301,7 @@ static int publish(struct control *c, uint32_t work, struct error *err)
 	struct snapshot *next = NULL, *before = c->published;
 	struct control_fib *fib = c->fib, *fib_before = c->fib;
 	work |= c->work;
-	if (before == NULL ||
-		(work & CONTROL_WORK_PART &&
-			c->followed_names != service_store_names_generation(c->store)))
+	if (before == NULL || (work & CONTROL_WORK_PART && c->is_follow_torn))
 		work |= CONTROL_WORK_BUILD;
 	if (work & WORK_COMPILES && follow_store(c, work) != 0)
 		return error_add(err, ENOMEM, "", "out of memory");
@@ -319,7 +331,7 @@ static int publish(struct control *c, uint32_t work, struct error *err)
 		release_numbers(c, before, next);
 	retire_snapshot(c, before, fib_before);
 	if (work & WORK_COMPILES)
-		settle(c, work, before, next);
+		settle(c, before, next);
 	return 0;
 }
 

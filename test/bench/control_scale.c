@@ -70,6 +70,41 @@ static void report(double *us, uint32_t n, const char *what)
 		us[(n - 1) * 99 / 100] / 1e3);
 }
 
+// A service more, and less again; and one with another VIP.
+static int come_and_go(
+	struct control *c, uint32_t n_services, uint32_t n_endpoints, uint32_t n_rounds)
+{
+	static double came[ROUNDS_MAX], went[ROUNDS_MAX], moved[ROUNDS_MAX];
+	for (uint32_t round = 0; round < n_rounds; round++) {
+		struct service *s = service_at(n_services + round, n_endpoints, false);
+		struct service *other = service_at(
+			(uint32_t)((uint64_t)round * 7919 % n_services), n_endpoints, round % 2);
+		uint32_t n_published = fake.n_published;
+		double start = now_us();
+		int rc = control_put_service(c, s, NULL, NULL);
+		came[round] = now_us() - start;
+		settle(c);
+		other->addresses[0] = address_at(0xc6140000u, round);
+		start = now_us();
+		rc |= control_put_service(c, other, NULL, NULL);
+		moved[round] = now_us() - start;
+		settle(c);
+		start = now_us();
+		rc |= control_remove_service(
+			c, s->namespace, s->name, SERVICE_OWNER_KUBERNETES, NULL);
+		went[round] = now_us() - start;
+		settle(c);
+		service_destroy(s);
+		service_destroy(other);
+		if (rc != 0 || fake.n_published != n_published + 3)
+			return -1;
+	}
+	report(came, n_rounds, "a service comes until published");
+	report(moved, n_rounds, "another VIP until published");
+	report(went, n_rounds, "a service goes until published");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	uint32_t n_services = argc > 1 ? (uint32_t)atoi(argv[1]) : 10000;
@@ -110,6 +145,8 @@ int main(int argc, char **argv)
 		settle(c);
 	}
 	report(us, n_rounds, "one endpoint's change until published");
+	if (come_and_go(c, n_services, n_endpoints, n_rounds) != 0)
+		return 1;
 	for (uint32_t round = 0; round < n_rounds; round++) {
 		uint32_t idx = (uint32_t)((uint64_t)round * 7919 % c->n_watched);
 		uint32_t id = c->watched[idx].probe.id;

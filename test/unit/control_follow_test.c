@@ -26,6 +26,22 @@ static void on_stop(void *arg, uint32_t id)
 	n_hooks++;
 }
 
+// Own addresses as they were told last.
+static struct address told[64];
+static uint32_t n_said;
+
+static void on_addresses(void *arg)
+{
+	n_said = control_own_addresses(control, told, ARRAY_SIZE(told));
+}
+
+static void assert_addresses_told(void)
+{
+	struct address now[ARRAY_SIZE(told)];
+	assert_int_equal(control_own_addresses(control, now, ARRAY_SIZE(now)), n_said);
+	assert_memory_equal(now, told, n_said * sizeof(now[0]));
+}
+
 static int setup(void **state)
 {
 	struct control_config config = {
@@ -34,9 +50,12 @@ static int setup(void **state)
 	struct log quiet = { .fd = 1, .level = LOG_LEVEL_ERROR };
 	struct control_probe_hooks hooks = { on_start, on_stop };
 	fake_reset();
+	n_said = 0;
 	address_parse("192.0.2.1", &config.snat[0]);
 	assert_int_equal(control_create(&config, &quiet, &control, NULL), 0);
 	control_set_probe_hooks(control, &hooks, NULL);
+	control_set_nexthop_hooks(
+		control, &(struct control_nexthop_hooks){ .addresses = on_addresses }, NULL);
 	assert_int_equal(
 		control_attach(control, (struct device *)&fake, (struct dataplane *)&fake, NULL),
 		0);
@@ -72,9 +91,11 @@ static struct service *random_service(uint32_t i)
 	snprintf(s->name, sizeof(s->name), "s%u", i);
 	s->owner = SERVICE_OWNER_KUBERNETES;
 	*service_add_address(s) = address_at(0xcb007100u, i + 1);
+	if (random_below(8) == 0)
+		*service_add_address(s) = address_at(0xcb007100u, i + 101);
 	s->check.kind = random_below(6) ? SERVICE_CHECK_TCP : SERVICE_CHECK_NONE;
 	s->check.fall = (uint8_t)(1 + random_below(2));
-	for (uint32_t j = 0; j < 1 + i % 2; j++) {
+	for (uint32_t j = 0; j < 1 + (random_below(8) ? i % 2 : 1); j++) {
 		struct service_listener *l = service_add_listener(s);
 		snprintf(l->name, sizeof(l->name), "%s", listeners[j]);
 		l->protocol = NET_PROTO_TCP;
@@ -130,6 +151,17 @@ static void report(const struct control_watched *w)
 	assert_int_equal(n_told, was_down != is_down ? n_users : 0);
 }
 
+// An operator's word on one backend, or taken back; where there is no such backend it is refused.
+static void change_overlay(const char *name)
+{
+	struct service_overlay o = { .namespace = "default", .draining = random_below(3) == 0 };
+	snprintf(o.name, sizeof(o.name), "%s", name);
+	o.address = address_at(0x0a090000u, 2 + random_below(5));
+	o.has_weight = random_below(3) == 0;
+	o.weight = random_below(3) * 50;
+	control_put_overlay(control, &o, NULL);
+}
+
 static void change(void)
 {
 	uint32_t i = random_below(N_SERVICES);
@@ -142,6 +174,8 @@ static void change(void)
 			&control->watched[random_below(control->n_watched)];
 		if (w->used)
 			report(w);
+	} else if (random_below(8) == 0) {
+		change_overlay(name);
 	} else {
 		struct service *s = random_service(i);
 		assert_int_equal(control_put_service(control, s, NULL, NULL), 0);
@@ -168,15 +202,18 @@ static uint64_t published_hash(void)
 
 static void test_follow(void **state)
 {
-	uint32_t users[64], n_followed = 0;
+	uint32_t users[64], n_followed = 0, n_moved = 0;
 	random_state = 0x5eed;
 	for (uint32_t round = 0; round < 600; round++) {
 		for (uint32_t i = random_below(3) + 1; i > 0; i--)
 			change();
 		if (control->work) {
 			n_followed += (control->work & CONTROL_WORK_BUILD) == 0;
+			n_moved += control->followed_names !=
+				   service_store_names_generation(control->store);
 			assert_int_equal(control_publish_now(control, 0, NULL), 0);
 		}
+		assert_addresses_told();
 		fake.grace_done = fake.grace_next;
 		fake.sweeps += 2;
 		assert_true(control->n_watched <= 64);
@@ -192,7 +229,7 @@ static void test_follow(void **state)
 			assert_int_equal(users[i], control->watched[i].n_users);
 		assert_true(hash == published_hash());
 	}
-	assert_true(n_followed > 100);
+	assert_true(n_followed > 100 && n_moved > 50);
 }
 
 static uint32_t count_uses(uint8_t use)
