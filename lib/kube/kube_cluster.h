@@ -5,8 +5,9 @@
 //
 //   put, remove, begin..end ─► objects (compact) ─► queue of Services that may have changed ─► kube_cluster_next ─► change
 //
-// What a Service is to be follows from the objects alone, whatever the order they came in (kubernetes.md 2, 3, 5), with one
-// exception that is wanted: where an object is refused, its last good version stays in force.
+// What a Service is to be follows from the objects alone, whatever the order they came in (kubernetes.md 2, 3, 5), with two
+// exceptions that are wanted: where an object is refused, its last good version stays in force; and where its status has other addresses
+// than the annotation `allocation` beside it was written for, those that were in force and are of the annotation stay.
 //
 // The order of calls: reflectors feed all resources; when kube_cluster_is_synced, and after every batch of events, the caller
 // drains kube_cluster_next until it gives false. Nothing is given before every resource has been listed once.

@@ -108,9 +108,26 @@ const char *kube_seconds_format(int64_t s, char *buf, size_t len)
 }
 
 // ---------------------------------------------------------------- annotations of our own
-const char *kube_allocation_format(const char *pool, uint64_t form, char *buf, size_t len)
+static const char *hex_digits(const char *text, uint64_t *out)
 {
-	snprintf(buf, len, "pool=%.253s,form=%016" PRIx64, pool, form);
+	if (strspn(text, "0123456789abcdef") != 16)
+		return NULL;
+	*out = strtoull(text, NULL, 16);
+	return text + 16;
+}
+
+static uint64_t addresses_digest(const struct address *addresses, uint32_t n)
+{
+	uint64_t sum = n;
+	for (uint32_t i = 0; i < n; i++)
+		sum += hash_stable(addresses[i].bytes, sizeof(addresses[i].bytes), 1);
+	return sum;
+}
+
+const char *kube_allocation_format(const struct kube_allocation *a, char *buf, size_t len)
+{
+	snprintf(buf, len, "pool=%.253s,form=%016" PRIx64 ",addresses=%016" PRIx64, a->pool,
+		a->form, addresses_digest(a->addresses, a->n_addresses));
 	return buf;
 }
 
@@ -119,14 +136,25 @@ bool kube_allocation_parse(const char *text, char *out_pool, size_t len, uint64_
 	const char *comma = strchr(text, ',');
 	if (strncmp(text, "pool=", 5) != 0 || comma == NULL || strncmp(comma, ",form=", 6) != 0)
 		return false;
-	const char *digits = comma + 6;
-	if (strspn(digits, "0123456789abcdef") != 16 || digits[16] ||
-		(size_t)(comma - text - 5) >= len)
+	uint64_t form, digest;
+	const char *rest = hex_digits(comma + 6, &form);
+	if (rest && strncmp(rest, ",addresses=", 11) == 0)
+		rest = hex_digits(rest + 11, &digest);
+	if (rest == NULL || *rest || (size_t)(comma - text - 5) >= len)
 		return false;
 	memcpy(out_pool, text + 5, (size_t)(comma - text - 5));
 	out_pool[comma - text - 5] = '\0';
-	*out_form = strtoull(digits, NULL, 16);
+	*out_form = form;
 	return true;
+}
+
+bool kube_allocation_is_of(const char *text, const struct address *addresses, uint32_t n)
+{
+	char pool[256];
+	uint64_t form, digest;
+	const char *part = strstr(text, ",addresses=");
+	return part && kube_allocation_parse(text, pool, sizeof(pool), &form) &&
+	       hex_digits(part + 11, &digest) && digest == addresses_digest(addresses, n);
 }
 
 static void print_addresses(const struct kube_assigned *assigned, char *buf, size_t len)

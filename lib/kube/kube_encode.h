@@ -120,9 +120,18 @@ int kube_write_status(const struct kube_status *want, struct kube_write *out); /
 int kube_write_release(const char *namespace, const char *name, const char *uid,
 	const char *finalizer, bool with_ingress, struct kube_write *out);
 
-// "pool=blue,form=00c0ffee00c0ffee". buf >= 300. Read back: false when it is not of this form.
-const char *kube_allocation_format(const char *pool, uint64_t form, char *buf, size_t len);
+// "pool=blue,form=00c0ffee00c0ffee,addresses=0123456789abcdef", the last being a digest of the set of addresses. buf >= 330. Read back:
+// false when it is not of this form (without `addresses`: an older one).
+struct kube_allocation {
+	const char *pool;
+	uint64_t form;
+	const struct address *addresses;
+	uint32_t n_addresses;
+};
+const char *kube_allocation_format(const struct kube_allocation *a, char *buf, size_t len);
 bool kube_allocation_parse(const char *text, char *out_pool, size_t len, uint64_t *out_form);
+// Is it of just these addresses? An older one is of none.
+bool kube_allocation_is_of(const char *text, const struct address *addresses, uint32_t n);
 // Annotation `assigned` of expose: "203.0.113.10,2001:db8::1" for one with hostname "", else {"web-0": "203.0.113.10,..."}, sorted. NULL: out of
 // memory; gives.
 struct kube_assigned {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Services: which are ours, their newest and their last good form, the faces they give.
 #include "kube_cluster_priv.h"
+#include "kube_encode.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -246,6 +247,37 @@ static void check_name(struct kube_reader *r, const char *key, const char *name)
 	kube_leave(r);
 }
 
+// The status is the record of addresses, and the annotation beside it says of which it is: who leads writes both at once. A status
+// that is not of the annotation was written by somebody else, and who leads puts it right; meanwhile, what was in force and is of
+// the annotation stays (kubernetes.md 4.2).
+static int keep_addresses(
+	const struct kube_owner *owner, const json_t *object, struct kube_service *fresh)
+{
+	const json_t *annotations =
+		json_object_get(json_object_get(object, "metadata"), "annotations");
+	const char *text =
+		json_string_value(json_object_get(annotations, KUBE_PREFIX "allocation"));
+	const struct kube_service *before = kube_owner_form(owner);
+	if (text == NULL || before == NULL || before->service->n_addresses == 0 ||
+		before->extras.expose != KUBE_EXPOSE_NONE ||
+		fresh->extras.expose != KUBE_EXPOSE_NONE ||
+		kube_allocation_is_of(
+			text, fresh->service->addresses, fresh->service->n_addresses) ||
+		!kube_allocation_is_of(
+			text, before->service->addresses, before->service->n_addresses))
+		return 0;
+	size_t len = before->service->n_addresses * sizeof(struct address);
+	struct address *kept = malloc(len);
+	if (kept == NULL)
+		return -ENOMEM;
+	free(fresh->service->addresses);
+	fresh->service->addresses = memcpy(kept, before->service->addresses, len);
+	fresh->service->n_addresses = before->service->n_addresses;
+	memcpy(fresh->vip_idx, before->vip_idx, sizeof(fresh->vip_idx));
+	fresh->extras.proxy_bits = before->extras.proxy_bits;
+	return 0;
+}
+
 static int decode(struct kube_cluster *c, struct kube_owner *owner, const json_t *object)
 {
 	struct error err = { 0 };
@@ -258,7 +290,8 @@ static int decode(struct kube_cluster *c, struct kube_owner *owner, const json_t
 	check_name(&r, "namespace", owner->object.namespace);
 	check_name(&r, "name", owner->object.name);
 	kube_service_read(&r, object, &fresh);
-	struct kube_service *head = r.n_bad ? NULL : malloc(sizeof(*head));
+	int rc = r.n_bad ? 0 : keep_addresses(owner, object, &fresh);
+	struct kube_service *head = r.n_bad || rc ? NULL : malloc(sizeof(*head));
 	char *refusal = r.n_bad ? kube_findings_pack(&err) : NULL;
 	error_fini(&err);
 	if (head == NULL && refusal == NULL) {

@@ -196,6 +196,25 @@ def test_a_foreign_vip_is_not_served(addresses):
     assert "198.51.100.77" not in json.dumps(addresses.lab.rig.services()["default/web"])
 
 
+def test_a_foreign_hand_on_the_status_costs_nothing(addresses):
+    """Cleared, overwritten, halved, again and again: what was given stays in force until the leader has put it right."""
+    addresses.pool("own", "203.0.113.240/30", "2001:db8:f:4::/124")
+    addresses.service("web", families=("IPv4", "IPv6"), address_pool="own")
+    addresses.has("web", "203.0.113.240", "2001:db8:f:4::")
+    for vip in ("203.0.113.240", "2001:db8:f:4::"):
+        addresses.answers(vip)
+    rig, path = addresses.lab.rig, "/api/v1/namespaces/default/services/web/status"
+    loads = [rig.load_start("rate", vip, "80", "200", "4") for vip in ("203.0.113.240", "2001:db8:f:4::")]
+    hands = (None, [{"ip": "198.51.100.77"}], [{"ip": "203.0.113.240"}], [{"ip": "203.0.113.241"}, {"ip": "2001:db8:f:4::"}])
+    for turn in range(12):
+        addresses.cluster.api.merge(path, {"status": {"loadBalancer": {"ingress": hands[turn % len(hands)]}}})
+        addresses.has("web", "203.0.113.240", "2001:db8:f:4::")
+    for load in loads:
+        result = rig.load_finish(load)
+        assert result["failed"] == 0, result["failures"][:5]
+    rig.assert_accounted()
+
+
 def pool_row(addresses, name):
     """A row of kubectl get, by its heading."""
     head, row = addresses.cluster.kubectl("get", "addresspool", name).splitlines()

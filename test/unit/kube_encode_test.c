@@ -384,17 +384,33 @@ static void test_annotations(void **state)
 {
 	char text[300], pool[64];
 	uint64_t form = 0;
-	kube_allocation_format("blue", 0xc0ffee, text, sizeof(text));
-	assert_string_equal(text, "pool=blue,form=0000000000c0ffee");
+	struct address both[] = { make_address("203.0.113.10"), make_address("2001:db8::a") };
+	struct address turned[] = { both[1], both[0] };
+	struct address other[] = { both[0], make_address("2001:db8::b") };
+	struct kube_allocation allocation = { "blue", 0xc0ffee, both, 2 };
+	kube_allocation_format(&allocation, text, sizeof(text));
+	assert_int_equal(strncmp(text, "pool=blue,form=0000000000c0ffee,addresses=", 42), 0);
+	assert_true(kube_allocation_is_of(text, both, 2));
+	assert_true(kube_allocation_is_of(text, turned, 2));
+	assert_false(kube_allocation_is_of(text, both, 1));
+	assert_false(kube_allocation_is_of(text, other, 2));
+	assert_false(kube_allocation_is_of(text, NULL, 0));
+	assert_false(kube_allocation_is_of("pool=blue,form=0000000000c0ffee", both, 2));
+	assert_false(kube_allocation_is_of("", NULL, 0));
 	assert_true(kube_allocation_parse(text, pool, sizeof(pool), &form));
 	assert_string_equal(pool, "blue");
 	assert_int_equal(form, 0xc0ffee);
 	assert_false(kube_allocation_parse(text, pool, 4, &form));
 	static const char *const bad[] = { "", "pool=a",
 		"pool=a,form=", "pool=a,form=00000000000000fg", "pool=a,form=00000000000000ff0",
-		"x,form=00000000000000ff" };
+		"x,form=00000000000000ff", "pool=a,form=00000000000000ff,addresses=",
+		"pool=a,form=00000000000000ff,addresses=0123456789abcdef0",
+		"pool=a,form=00000000000000ff,addresses=0123456789abcdeg" };
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_false(kube_allocation_parse(bad[i], pool, sizeof(pool), &form));
+	assert_true(
+		kube_allocation_parse("pool=old,form=00000000000000ff", pool, sizeof(pool), &form));
+	assert_string_equal(pool, "old");
 
 	struct kube_assigned two[] = {
 		{ "web-1", { make_address("203.0.113.11") }, 1 },

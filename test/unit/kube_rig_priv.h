@@ -17,6 +17,7 @@
 #include <jansson.h>
 
 #include "kube_cluster.h"
+#include "kube_encode.h"
 
 #define RIG_PREFIX "sluice-lb.github.io/"
 
@@ -177,6 +178,19 @@ static inline json_t *rig_gate(const char *value, const char *key)
 }
 
 // One word key=value of a line into the object.
+// "203.0.113.10,2001:db8::1": what was given, as the annotation says it.
+static inline json_t *rig_allocation(const char *value)
+{
+	struct address addresses[2];
+	char text[400], *rest = NULL;
+	uint32_t n = 0;
+	snprintf(text, sizeof(text), "%s", value);
+	for (char *one = strtok_r(text, ",", &rest); one && n < 2; one = strtok_r(NULL, ",", &rest))
+		assert_int_equal(address_parse(one, &addresses[n++]), 0);
+	struct kube_allocation allocation = { "blue", 7, addresses, n };
+	return json_string(kube_allocation_format(&allocation, text, sizeof(text)));
+}
+
 static inline void rig_word(json_t *json, const char *key, const char *value)
 {
 	json_t *metadata = rig_at(json, "metadata", NULL), *spec = json_object_get(json, "spec");
@@ -191,6 +205,9 @@ static inline void rig_word(json_t *json, const char *key, const char *value)
 	else if (strcmp(key, "deleting") == 0)
 		json_object_set_new(
 			metadata, "deletionTimestamp", rig_text("2026-01-02T00:00:00Z"));
+	else if (strcmp(key, "given") == 0)
+		json_object_set_new(rig_at(metadata, "annotations", NULL), RIG_PREFIX "allocation",
+			rig_allocation(value));
 	else if (strcmp(key, "finalizer") == 0)
 		json_object_set_new(metadata, "finalizers", rig_list(value, rig_text));
 	else if (strncmp(key, "label:", 6) == 0)

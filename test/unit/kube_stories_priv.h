@@ -7,6 +7,24 @@
 #define WEB_PUT "= PUT default/web 203.0.113.10 http:80 | 10.9.0.2/r(http:8080) 10.9.0.3/r(http:8080)"
 #define WEB_BARE "= PUT default/web 203.0.113.10 http:80 |"
 
+// ---------------------------------------------------------------- a status that somebody else wrote
+#define GIVEN "+svc default/web ports=http:80 given=203.0.113.10"
+{ "a foreign hand clears the status: what was given stays", { GIVEN " ip=203.0.113.10", EPS, WEB_PUT, GIVEN, ".", GIVEN " ip=203.0.113.10", "." } },
+{ "a foreign hand writes another address", { GIVEN " ip=203.0.113.10", EPS, WEB_PUT, GIVEN " ip=203.0.113.99", ".", GIVEN " ip=203.0.113.10 x=y", "." } },
+{ "a foreign hand takes one of two", { "+svc default/web ports=http:80 given=203.0.113.10,2001:db8::1 ip=203.0.113.10,2001:db8::1", "= PUT default/web 203.0.113.10,2001:db8::1 http:80 |",
+	"+svc default/web ports=http:80 given=203.0.113.10,2001:db8::1 ip=203.0.113.10", ".",
+	"+svc default/web ports=http:80 given=203.0.113.10 ip=203.0.113.10", "= PUT default/web 203.0.113.10 http:80 |" } },
+{ "who leads takes it back", { GIVEN " ip=203.0.113.10", EPS, WEB_PUT, "+svc default/web ports=http:80", "= REMOVE default/web" } },
+{ "who leads gives another", { GIVEN " ip=203.0.113.10", EPS, WEB_PUT, "+svc default/web ports=http:80 given=203.0.113.11 ip=203.0.113.11",
+	"= PUT default/web 203.0.113.11 http:80 | 10.9.0.2/r(http:8080) 10.9.0.3/r(http:8080)" } },
+{ "taken back, and the annotation put there again", { GIVEN " ip=203.0.113.10", EPS, WEB_PUT, "+svc default/web ports=http:80", "= REMOVE default/web", GIVEN, "." } },
+{ "nothing is known of before", { GIVEN, EPS, "= KEEP default/web" } },
+{ "an older annotation says nothing", { WEB " .allocation=pool=a,form=00000000000000ff", EPS, WEB_PUT, "+svc default/web ports=http:80 .allocation=pool=a,form=00000000000000ff",
+	"= REMOVE default/web" } },
+{ "of another type, nothing stays", { GIVEN " ip=203.0.113.10", EPS, WEB_PUT, GIVEN " type=ClusterIP", "= REMOVE default/web foreign" } },
+{ "cleared and its ports changed", { GIVEN " ip=203.0.113.10", EPS, WEB_PUT, "+svc default/web ports=http:81 given=203.0.113.10",
+	"= PUT default/web 203.0.113.10 http:81 | 10.9.0.2/r(http:8080) 10.9.0.3/r(http:8080)" } },
+
 // ---------------------------------------------------------------- order of arrival, lists
 { "service, then slice", { WEB, WEB_BARE, EPS, WEB_PUT } },
 { "slice, then service", { EPS, ".", WEB, WEB_PUT } },

@@ -92,7 +92,7 @@ static struct cluster_record *queue_take(struct cluster_writer *w)
 struct status_draft {
 	struct kube_status status;
 	struct kube_ingress ingress[IPAM_FAMILIES];
-	char allocation[320];
+	char allocation[340];
 	char *assigned; // owned
 	char refusal[KUBE_MESSAGE_MAX];
 };
@@ -261,7 +261,9 @@ static void draft_make(
 					} };
 	if (record->n_addresses)
 		status->allocation = kube_allocation_format(
-			record->pool, record->form, draft->allocation, sizeof(draft->allocation));
+			&(struct kube_allocation){ record->pool, record->form, record->addresses,
+				record->n_addresses },
+			draft->allocation, sizeof(draft->allocation));
 	if (record->expose == KUBE_EXPOSE_NONE) {
 		for (uint32_t i = 0; i < record->n_addresses; i++)
 			draft->ingress[status->n_ingress++] =
