@@ -355,6 +355,7 @@ void kube_reflector_wake(struct kube_reflector *r, uint64_t now_ns)
 {
 	if (r->wait_until_ns > now_ns)
 		r->wait_until_ns = now_ns;
+	r->backoff_ns = BACKOFF_FIRST_NS;
 }
 
 // ---------------------------------------------------------------- answers
@@ -429,25 +430,29 @@ static const char *end_name(enum kube_end how)
 	return names[how];
 }
 
+// A watch that brought something, or lived for a second, was one: however it ends, it is asked for again within a second, and
+// no backoff grows. (A balancer before the API may break every connection that is a minute old.)
 static void watch_ended(struct kube_reflector *r, uint64_t now_ns, enum kube_end how)
 {
-	if (how != KUBE_END_CLEAN) {
+	bool was_none = r->n_events_here == 0 && now_ns - r->head_ns < CLOCK_S;
+	bool is_broken = how != KUBE_END_CLEAN || !kube_stream_is_whole(r->stream);
+	if (how != KUBE_END_CLEAN)
 		kube_trouble_set(
 			r, now_ns, KUBE_TROUBLE_UNREACHABLE, "watch: connection %s", end_name(how));
-	} else if (!kube_stream_is_whole(r->stream)) {
+	else if (is_broken)
 		kube_trouble_set(r, now_ns, KUBE_TROUBLE_UNREACHABLE,
 			"the watch ended in the middle of an event");
-	} else if (r->n_events_here == 0 && now_ns - r->head_ns < CLOCK_S) {
+	else if (was_none)
 		kube_trouble_set(r, now_ns, KUBE_TROUBLE_SERVER,
 			"the watch ended at once, without an event");
-	} else if (now_ns - r->asked_ns < (uint64_t)(r->timeout_s - EARLY_END_S) * CLOCK_S) {
-		settle_spread(r, now_ns, phase_after_watch(r, now_ns));
-		return;
-	} else {
-		kube_settle(r, phase_after_watch(r, now_ns));
-		return;
-	}
-	kube_settle_backoff(r, now_ns, phase_after_watch(r, now_ns));
+	enum kube_phase next = phase_after_watch(r, now_ns);
+	if (was_none)
+		kube_settle_backoff(r, now_ns, next);
+	else if (is_broken ||
+		 now_ns - r->asked_ns < (uint64_t)(r->timeout_s - EARLY_END_S) * CLOCK_S)
+		settle_spread(r, now_ns, next);
+	else
+		kube_settle(r, next);
 }
 
 static void request_ended(struct kube_reflector *r, uint64_t now_ns, enum kube_end how)

@@ -141,8 +141,8 @@ void kube_reflector_head(struct kube_reflector *r, uint64_t now_ns, int http_sta
 void kube_reflector_body(struct kube_reflector *r, uint64_t now_ns, const char *bytes, size_t len);
 // The request is over. Of a request without a head: it never got an answer.
 void kube_reflector_end(struct kube_reflector *r, uint64_t now_ns, enum kube_end how);
-// The caller has reason to look again at once (a new token, a network that came back): a wait that is only backoff ends now; the
-// budget of lists and a Retry-After hold.
+// The caller has reason to look again at once (a new token, a network that came back): a wait that is only backoff ends now, and
+// what comes after begins anew; the budget of lists and a Retry-After hold.
 void kube_reflector_wake(struct kube_reflector *r, uint64_t now_ns);
 
 const struct kube_reflector_status *kube_reflector_status(const struct kube_reflector *r);

@@ -556,14 +556,25 @@ class Scripted:
     def listen_again(self):
         self.call(self._listen)
 
+    def change_tls(self, tls):
+        """Another certificate, others' certificates: for new connections from now on, none is refused meanwhile."""
+        async def change():
+            old, sock = self.server, self.server.sockets[0].dup()
+            self.tls = tls
+            self.server = await asyncio.start_server(self._serve, sock=sock, ssl=tls, limit=1 << 20)
+            old.close()
+        self.call(change)
+
     def drop_connections(self, reset=False):
         async def drop():
-            gone = list(self.connections)
-            for task, writer in gone:
-                if reset:
+            if reset:
+                for _, writer in self.connections:
                     self._reset(writer)
-                task.cancel()
-            await asyncio.gather(*(task for task, _ in gone), return_exceptions=True)
+            left = {task for task, _ in self.connections}
+            while left:     # wait_for may lose a cancellation that meets its event
+                for task in left:
+                    task.cancel()
+                _, left = await asyncio.wait(left, timeout=0.1)
         self.call(drop)
 
     def freeze(self):

@@ -20,7 +20,7 @@ LISTS_AT_ONCE, LIST_EVERY_S = 3, 30.0       # reliability: one list in 30 s and 
 class Witness:
     def __init__(self, rig, vip, service):
         self.rig, self.service, self.begun = rig, service, time.monotonic()
-        self.before, self.lists = self.shown(), self.lists_begun()
+        self.before, self.lists = rigs.wait_for("a state at rest", self.at_rest), self.lists_begun()
         self.polls = 0
         self.long = rig.load_start("hold", vip, "80", LONG, str(float(LIMIT_S) * 2), LIMIT_S)
         rigs.wait_for("the long connections", lambda: sum(self.flows()) >= int(LONG))
@@ -37,7 +37,14 @@ class Witness:
 
     def shown(self):
         """What the data path works by: the services in force, the generation of its tables, who is up."""
-        return self.rig.digest(), self.rig.generation(), self.rig.backend_states(self.service)
+        digest = self.rig.get("/api/v1/digest")
+        return digest["digest"], digest["generation"], self.rig.backend_states(self.service)
+
+    def at_rest(self):
+        """What is shown, once nothing is on its way any more."""
+        shown = self.shown()
+        time.sleep(0.2)
+        return shown if shown == self.shown() else None
 
     def stay(self, tend=None):
         """For as long as the trouble lasts; tend(): what it takes to go on, each second."""

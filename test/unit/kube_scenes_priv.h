@@ -340,14 +340,26 @@ static const struct scene scenes[] = {
 	{ "two quiet minutes make the wait short again",
 		WATCHING "end broken\n wait 800 1600\n > watch 9\n end refused\n wait 1600 3200\n "
 			 "> watch 9\n head 200\n +121000\n body M:a:10\n end broken\n"
-			 "wait 800 1600\n" },
+			 "wait 0 1000\n > watch 10\n end broken\n wait 800 1600\n" },
 	{ "less than that do not",
 		WATCHING "end broken\n wait 800 1600\n > watch 9\n end refused\n wait 1600 3200\n "
-			 "> watch 9\n head 200\n +119000\n body M:a:10\n end broken\n"
-			 "wait 3200 6400\n" },
+			 "> watch 9\n head 200\n +118000\n body M:a:10\n end broken\n"
+			 "wait 0 1000\n > watch 10\n end broken\n wait 3200 6400\n" },
+	{ "broken again and again, each time after an event: no backoff grows",
+		WATCHING "body M:a:10\n end broken\n wait 0 1000\n > watch 10\n head 200\n body "
+			 "M:a:11\n end broken\n wait 0 1000\n > watch 11\n head 200\n body "
+			 "M:a:12\n end broken\n wait 0 1000\n > watch 12\n is lists 1\n" },
+	{ "broken again and again, each time after a second",
+		WATCHING "+1000\n end broken\n wait 0 1000\n > watch 9\n head 200\n +1000\n end "
+			 "broken\n wait 0 1000\n > watch 9\n head 200\n +999\n end broken\n "
+			 "wait 800 1600\n > watch 9\n is trouble unreachable\n" },
 	{ "a new token ends the wait, not a Retry-After",
 		WATCHING "end broken\n wake\n > watch 9\n head 429 6\n end clean\n wake\n wait "
 			 "6000 6000\n > watch 9\n" },
+	{ "a new token makes the waits short again",
+		WATCHING "end broken\n wait 800 1600\n > watch 9\n end refused\n wait 1600 3200\n "
+			 "> watch 9\n end refused\n wake\n > watch 9\n end refused\n wait 800 "
+			 "1600\n > watch 9\n" },
 	{ "429 of a watch: the same watch",
 		WATCHING "end broken\n wait 800 1600\n > watch 9\n head 429 2\n end clean\n wait "
 			 "2000 3200\n > watch 9\n is lists 1\n" },
@@ -385,7 +397,7 @@ static const struct scene scenes[] = {
 		WATCHING "body M:a:10\n body "
 			 "~{'type':'MODIFIED','object':{'kind':'Thing','metadata':{'name':'b'\n "
 			 "end clean\n sink put a@10\n"
-			 "is trouble unreachable\n is text middle of an event\n wait 800 1600\n > "
+			 "is trouble unreachable\n is text middle of an event\n wait 0 1000\n > "
 			 "watch 10\n" },
 	{ "503 three times: then a list",
 		WATCHING "end broken\n wait 800 1600\n > watch 9\n head 503\n end clean\n wait "
@@ -407,9 +419,9 @@ static const struct scene scenes[] = {
 	{ "503 twice, a good one, twice: no list", WATCHING
 		"end broken\n wait 800 1600\n > watch 9\n head 503\n end clean\n wait 1600 3200\n "
 		"> watch 9\n head 503\n end clean\n"
-		"wait 3200 6400\n > watch 9\n head 200\n body B:10\n end broken\n wait 6400 "
-		"12800\n > watch 10\n head 503\n end clean\n wait 12800 25600\n > watch 10\n"
-		"head 503\n end clean\n wait 25600 51200\n > watch 10\n" },
+		"wait 3200 6400\n > watch 9\n head 200\n body B:10\n end broken\n wait 0 "
+		"1000\n > watch 10\n head 503\n end clean\n wait 6400 12800\n > watch 10\n"
+		"head 503\n end clean\n wait 12800 25600\n > watch 10\n" },
 	{ "401 thrice: no list helps",
 		WATCHING "end broken\n wait 800 1600\n > watch 9\n head 401\n end clean\n is "
 			 "trouble unauthorized\n wait 1600 3200\n > watch 9\n head 401\n"
