@@ -9,7 +9,7 @@
 // own; IPv6 without duplicate detection (2 s of silence) and without a prefix route.
 //
 // A change of thousands takes the kernel a while (50 us for an IPv4 address; for an IPv6 one as much
-// as 2 ms when there are thousands, each joins a multicast group): turns of 5 ms, between which the
+// as 2 ms when there are thousands, each joins a multicast group): turns of 1 ms, between which the
 // loop serves others.
 #include "punt_priv.h"
 

@@ -15,8 +15,8 @@
 #define PUNT_FRAME_MAX         65536 // TAP hands over whole frames, whatever the MTU
 #define PUNT_FRAMES_PER_TURN   64
 #define PUNT_PUNTED_PER_TURN   1024
-#define PUNT_MESSAGES_PER_TURN 64 // datagrams of netlink, each at most NETLINK_BUFFER_BYTES
-#define PUNT_ADDRESSES_TURN_NS (5 * CLOCK_MS)
+#define PUNT_MESSAGES_PER_TURN 64       // datagrams of netlink, each at most NETLINK_BUFFER_BYTES
+#define PUNT_ADDRESSES_TURN_NS CLOCK_MS // a change of an endpoint takes some turns of the loop
 #define PUNT_FRESH_MS          250
 #define PUNT_FRESH_PER_TICK    1000
 #define PUNT_RESOLVES_PER_TICK 2000

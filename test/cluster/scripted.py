@@ -509,6 +509,8 @@ class Scripted:
         self.server = await asyncio.start_server(self._serve, sock=sock, ssl=self.tls, limit=1 << 20)
 
     async def _serve(self, reader, writer):
+        # As the real server: asyncio does it only for sockets that were made with the protocol's number.
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = asyncio.current_task()
         self.connections.add((task, writer))
         try:

@@ -36,7 +36,7 @@ struct world {
 	struct cluster_http *http;
 	struct server server;
 	char dir[64], path[128];
-	struct seen seen[8];
+	struct seen seen[16];
 	uint32_t n_notes;
 	char last_note[1200];
 };
@@ -325,6 +325,26 @@ static void test_warnings(void **state)
 
 // ---------------------------------------------------------------- watches
 
+// Watches do not push the connection out that requests are made on, one after the other.
+static void test_kept_beside_watches(void **state)
+{
+	struct world *w = *state;
+	open_with(w, "", "token: t");
+	for (uint32_t i = 0; i < 9; i++) {
+		server_add(&w->server, CHUNKED "3\r\nabc\r\n", false);
+		watch(w, i);
+		while (w->seen[i].len == 0)
+			event_base_loop(w->base, EVLOOP_ONCE);
+	}
+	for (uint32_t i = 0; i < 4; i++) {
+		server_add(&w->server, OK, false);
+		get(w, 9 + i);
+		while (w->seen[9 + i].n_ends == 0)
+			event_base_loop(w->base, EVLOOP_ONCE);
+	}
+	assert_int_equal(w->server.n_connections, 10);
+}
+
 static void test_watch(void **state)
 {
 	struct world *w = *state;
@@ -612,6 +632,7 @@ int main(void)
 		IN_WORLD(test_impersonation),
 		IN_WORLD(test_proxy),
 		IN_WORLD(test_warnings),
+		IN_WORLD(test_kept_beside_watches),
 		IN_WORLD(test_watch),
 		IN_WORLD(test_broken),
 		IN_WORLD(test_refused),

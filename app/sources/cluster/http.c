@@ -25,7 +25,7 @@
 #define HTTP_WAIT_MS         60000 // for credentials
 #define HTTP_USER_TIMEOUT_MS 30000
 #define HTTP_IDLE_S          60L // a kept connection
-#define HTTP_KEPT            8L
+#define HTTP_KEPT            32L // watches under way count, too: fewer, and each write would shake hands anew
 #define HTTP_WARNINGS_MAX    64
 
 enum call_state { CALL_WAITING, CALL_RUNNING, CALL_DONE };
