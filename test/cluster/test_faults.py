@@ -6,6 +6,7 @@ Each case has a sluiced of its own, so that it begins with a whole budget of lis
 """
 import json
 import os
+import random
 import shutil
 import time
 
@@ -83,6 +84,73 @@ def test_garbage_on_the_watch(calm):
     point_at(calm, 2)
     traffic_goes_on(calm)
     ends_exact(calm, "garbage")
+
+
+N_CORRUPT, MOST_MB = 10000, 64
+GOOD = range(200, 210)      # Services whose slices come between corrupted lines, and from nowhere else
+
+
+def line(obj, kind="MODIFIED"):
+    return b'{"type":"%s","object":%s}\n' % (kind.encode(), json.dumps(obj, separators=(",", ":")).encode())
+
+
+def made(i, addresses=("192.0.2.11",)):
+    obj = scale.slice_of(i, list(addresses))
+    obj["metadata"]["resourceVersion"] = "1"
+    return obj
+
+
+WRONG = [b"1e999999", b"-1", b"99999999999999999999", b'"8080"', b'"\\u0000"', b"[[]]", b'{"a":{}}', b"8080.5", b'8080,"port":80', b'"\xff\xfe"']
+
+
+def spoiled(rng):
+    """A line of which it can be told what object it is about, one that nobody serves, with something wrong in it: refused alone."""
+    text = line(made(9000 + rng.randrange(100)), rng.choice(("ADDED", "MODIFIED")))
+    field = rng.choice((b"8080", b'["192.0.2.11"]', b'"IPv4"', b"true"))
+    return text.replace(field, rng.choice(WRONG))
+
+
+def flood_of_nonsense():
+    """10,000 corrupted lines, among them the worst that is known, and a good one after each thousand."""
+    rng = random.Random(11)
+    lines = [spoiled(rng) for _ in range(N_CORRUPT)]
+    whole = line(made(9000))[:-3] + b',"x":'
+    deep = [whole + b"[" * 100000 + b"]" * 100000 + b"}}\n", whole + b'{"a":' * 100000 + b"1" + b"}" * 100002 + b"\n"]
+    long = whole + b'"' + b"a" * (64 << 20) + b'"}}\n'
+    for k, worst in enumerate((*deep, long, *deep, long, whole + b"1e999999}}\n")):
+        lines[700 + 1300 * k] = worst
+    for k, i in enumerate(GOOD):
+        lines.insert(1001 * (k + 1) - 1, line(made(i), "ADDED"))
+    return lines
+
+
+def memory_mb(rig, row):
+    with open(f"/proc/{rig.daemon.pid}/status", encoding="ascii") as f:
+        return next(int(words.split()[1]) for words in f if words.startswith(row)) / 1024
+
+
+def test_nonsense_by_the_ten_thousand(calm):
+    """Neither an end nor memory; what is good between the lines is applied, and so is what changes afterwards."""
+    rig, server = calm.rig, calm.server
+    server.put_all("services", [scale.service(i, {"sluice-lb.github.io/health-check": "none"}, f"203.0.113.{i - 180}") for i in GOOD])
+    rigs.wait_for("the Services", lambda: {f"load/{scale.name_of(i)}" for i in GOOD} <= set(rig.services()))
+    before, pid = memory_mb(rig, "VmRSS"), rig.daemon.pid
+    with open(f"/proc/{pid}/clear_refs", "w", encoding="ascii") as f:
+        f.write("5")  # the high water mark begins anew
+    missing = set(GOOD)
+    server.fault(Fault(verb="watch", resource="endpointslices", frames=flood_of_nonsense()))
+    server.drop_connections()
+
+    def all_applied():
+        missing.difference_update(i for i in list(missing) if rig.fetch(f"203.0.113.{i - 180}", timeout=1) == "b1")
+        return not missing
+    rigs.wait_for("every good line", all_applied, 60)
+    point_at(calm, 2)
+    ends_exact(calm, "nonsense")
+    assert rig.daemon.poll() is None and rig.daemon.pid == pid
+    grown = memory_mb(rig, "VmHWM") - before
+    print(f"{N_CORRUPT} corrupted lines: {grown:.1f} MB at most above {before:.1f} MB")
+    assert grown <= MOST_MB, f"{grown:.1f} MB"
 
 
 def test_gone_again_and_again(calm):
