@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """API object to packet, real parts only: what kubectl applies and the controllers make is what a client gets."""
 import json
+import signal
+import time
 
 import cluster as clusters
 import lab as labs
+import netns
 import rig as rigs
 
 PREFIX = "sluice-lb.github.io"
@@ -144,6 +147,60 @@ def test_deleted_vip_is_dead_and_reusable(clean):
     cluster.kubectl("delete", "svc", "other")
     rigs.wait_for("dead", lambda: lab.rig.fetch("203.0.113.40", timeout=1).startswith("curl"))
     assert "default/other" not in lab.rig.services()
+
+
+def connects(lab, vip):
+    """Whether a new connection is taken, at once."""
+    try:
+        netns.connect(lab.rig.ns("client"), vip, 80, 0.5).close()
+        return True
+    except OSError:
+        return False
+
+
+def test_when_a_service_is_gone_its_vip_is_dead(clean):
+    """The finalizer holds the object until nothing is served of it any more; how long that takes is printed."""
+    lab, cluster = clean, clean.cluster
+    cluster.apply(labs.web(families=["IPv4"]))
+    lab.add_web_pods(1)
+    vip = rigs.wait_for("a VIP", lambda: cluster.vips("web"))[0]
+    rigs.wait_for("served", lambda: connects(lab, vip))
+    path, begun = "/api/v1/namespaces/default/services/web", time.monotonic()
+    cluster.api.delete(path)
+    took = []
+
+    def gone():
+        is_gone = cluster.api.raw("GET", path)[0] == 404
+        if not connects(lab, vip):
+            took.append(time.monotonic() - begun)
+        assert took or not is_gone, "the object is gone, and its VIP takes connections"
+        return is_gone
+    rigs.wait_for("gone", gone, step_s=0.001)
+    assert not connects(lab, vip)
+    print(f"deleted, and dead {took[0] * 1e3:.0f} ms later")
+
+
+def test_killed_with_neighbours_and_no_services(clean):
+    """Killed, begun anew, and it learns neighbours while there is nothing to serve: then something comes."""
+    lab, cluster = clean, clean.cluster
+    cluster.apply(labs.web(families=["IPv4"]))
+    lab.add_web_pods(2)
+    vip = rigs.wait_for("a VIP", lambda: cluster.vips("web"))[0]
+    rigs.wait_for("both", lambda: spread(lab, vip, 20) == ["b1", "b2"])
+    for _ in range(2):
+        cluster.kubectl("delete", "svc", "web")
+        rigs.wait_for("nothing served", lambda: not lab.rig.services())
+        lab.rig.stop_daemon(signal.SIGKILL)
+        lab.start()
+        for i in (1, 2):
+            lab.rig.run_in("lb", "ping", "-c", "1", "-W", "2", lab.rig.backend_address(i))
+        known = lab.rig.run_in("lb", "ip", "neigh", "show", "dev", "p1").stdout
+        assert not lab.rig.services() and all(f"{lab.rig.backend_address(i)} lladdr" in known for i in (1, 2)), known
+        cluster.apply(labs.web(families=["IPv4"]))
+        vip = rigs.wait_for("a VIP", lambda: cluster.vips("web"))[0]
+        rigs.wait_for("both again", lambda v=vip: spread(lab, v, 20) == ["b1", "b2"])
+        assert lab.rig.daemon.poll() is None
+    lab.rig.assert_accounted()
 
 
 def test_service_without_selector(clean):
