@@ -122,49 +122,94 @@ void cluster_apply(struct source_cluster *c, const struct kube_change *change)
 }
 
 // ---------------------------------------------------------------- the first state, whole
+// Gathered a slice a turn of the loop, put in force in one stroke when the model has nothing more to say.
 
-struct first_state {
-	struct service **services; // owned
+#define FIRST_SLICE_NS (4 * CLOCK_MS)
+
+struct cluster_first {
+	struct service **services; // owned; NULL: gone again
 	uint32_t n_services, cap;
-	bool is_short; // of memory
 };
 
-static void first_take(struct first_state *first, const struct service *service)
+// What was gathered of it earlier gives way.
+static void first_drop(struct source_cluster *c, const struct kube_change *change)
 {
-	if (array_grow(first->services, first->n_services, first->cap) != 0) {
-		first->is_short = true;
+	struct cluster_record *record =
+		cluster_record_find(&c->records, change->namespace, change->name, false);
+	if (record == NULL || record->first_idx == 0)
 		return;
-	}
-	struct service *copy = service_clone(service);
-	first->is_short |= copy == NULL;
-	if (copy)
-		first->services[first->n_services++] = copy;
+	struct service **at = &c->first->services[record->first_idx - 1];
+	service_destroy(*at);
+	*at = NULL;
+	record->first_idx = 0;
 }
 
-static void first_fini(struct first_state *first)
+static int first_take(
+	struct source_cluster *c, const struct kube_change *change, const struct service *service)
 {
-	for (uint32_t i = 0; i < first->n_services; i++)
-		service_destroy(first->services[i]);
-	free(first->services);
+	struct cluster_first *first = c->first;
+	struct cluster_record *record =
+		cluster_record_find(&c->records, change->namespace, change->name, true);
+	struct service *copy = record ? service_clone(service) : NULL;
+	if (copy == NULL || array_grow(first->services, first->n_services, first->cap) != 0) {
+		service_destroy(copy);
+		return -ENOMEM;
+	}
+	first->services[first->n_services++] = copy;
+	record->first_idx = first->n_services;
+	return 0;
+}
+
+void cluster_first_fini(struct source_cluster *c)
+{
+	for (uint32_t i = 0; c->first && i < c->first->n_services; i++)
+		service_destroy(c->first->services[i]);
+	if (c->first)
+		free(c->first->services);
+	free(c->first);
+	c->first = NULL;
 }
 
 // A Service whose newest form is refused has no good form in a model that has just begun: what was in force before (kept from
 // the process before this one) stays.
-static void first_change(
-	struct source_cluster *c, struct first_state *first, const struct kube_change *change)
+static int first_change(struct source_cluster *c, const struct kube_change *change)
 {
 	const struct service *before =
 		service_store_find(control_store(c->control), change->namespace, change->name);
+	bool stays = change->is_refused && before && before->owner == OWNER;
+	int rc = 0;
 	tell_findings(c, change);
+	first_drop(c, change);
 	if (change->kind == KUBE_PUT)
-		first_take(first, change->service);
-	else if (change->is_refused && before && before->owner == OWNER)
-		first_take(first, before);
+		rc = first_take(c, change, change->service);
+	else if (stays)
+		rc = first_take(c, change, before);
 	cluster_writer_take(c, change);
+	return rc;
+}
+
+// 0: all that the model has to say is gathered; -EAGAIN: more in the next turn; -ENOMEM.
+static int first_gather(struct source_cluster *c)
+{
+	struct kube_change change;
+	uint64_t begin_ns = cluster_now_ns();
+	if (c->first == NULL)
+		c->first = calloc(1, sizeof(*c->first));
+	if (c->first == NULL)
+		return -ENOMEM;
+	while (kube_cluster_next(c->model, &change)) {
+		if (first_change(c, &change) != 0) {
+			kube_cluster_again(c->model, change.namespace, change.object);
+			return -ENOMEM;
+		}
+		if (cluster_now_ns() - begin_ns > FIRST_SLICE_NS)
+			return -EAGAIN;
+	}
+	return 0;
 }
 
 // One that another owner, or another service, stands in the way of must not hold up the rest: one by one, then.
-static int first_put_each(struct source_cluster *c, const struct first_state *first)
+static int first_put_each(struct source_cluster *c, const struct cluster_first *first)
 {
 	uint32_t n_changed = 0;
 	for (uint32_t i = 0; i < first->n_services; i++) {
@@ -184,44 +229,73 @@ static int first_put_each(struct source_cluster *c, const struct first_state *fi
 }
 
 // What is in force of ours and not in the first state goes.
-static void first_remove_rest(struct source_cluster *c, const struct first_state *first)
+static void first_remove_rest(struct source_cluster *c)
 {
 	const struct service_store *store = control_store(c->control);
 	for (uint32_t i = service_store_count(store); i-- > 0;) {
 		const struct service *have = service_store_at(store, i);
-		bool is_wanted = have->owner != OWNER;
-		for (uint32_t k = 0; k < first->n_services && !is_wanted; k++)
-			is_wanted = strcmp(first->services[k]->name, have->name) == 0 &&
-				    strcmp(first->services[k]->namespace, have->namespace) == 0;
-		if (!is_wanted)
+		const struct cluster_record *record =
+			cluster_record_find(&c->records, have->namespace, have->name, false);
+		if (have->owner == OWNER && (record == NULL || record->first_idx == 0))
 			control_remove_service(
 				c->control, have->namespace, have->name, OWNER, NULL);
 	}
 }
 
+static void first_seal(struct cluster_first *first)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < first->n_services; i++)
+		if (first->services[i])
+			first->services[n++] = first->services[i];
+	first->n_services = n;
+}
+
+// Their places in what was gathered are others, or mean nothing any more.
+static void first_forget(void *arg, struct cluster_record *record)
+{
+	record->first_idx = 0;
+}
+
+static void first_place(struct source_cluster *c)
+{
+	cluster_records_each(&c->records, first_forget, NULL);
+	for (uint32_t i = 0; i < c->first->n_services; i++) {
+		const struct service *s = c->first->services[i];
+		struct cluster_record *record =
+			cluster_record_find(&c->records, s->namespace, s->name, false);
+		if (record)
+			record->first_idx = i + 1;
+	}
+}
+
 int cluster_apply_first(struct source_cluster *c)
 {
-	struct first_state first = { 0 };
-	struct kube_change change;
 	struct error err = { 0 };
 	uint32_t n_changed = 0;
-	while (kube_cluster_next(c->model, &change))
-		first_change(c, &first, &change);
-	int rc = first.is_short ? -ENOMEM
-				: control_replace_owner(c->control, OWNER, first.services,
-					  first.n_services, &n_changed, &err);
+	int rc = first_gather(c);
+	if (rc != 0)
+		return rc;
+	struct cluster_first *first = c->first;
+	first_seal(first);
+	first_place(c);
+	rc = control_replace_owner(
+		c->control, OWNER, first->services, first->n_services, &n_changed, &err);
 	if (rc != 0 && rc != -ENOMEM) {
-		first_remove_rest(c, &first);
-		rc = first_put_each(c, &first);
+		first_remove_rest(c);
+		rc = first_put_each(c, first);
 	}
+	error_fini(&err);
+	if (rc == -ENOMEM)
+		return rc;
 	if (n_changed || rc)
 		cluster_outage_changed(c);
-	c->n_applied += first.n_services;
+	c->n_applied += first->n_services;
 	c->applied_wall_ms = (uint64_t)clock_wall_ms();
 	cluster_say(&c->voice, rc ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "cluster-synced",
-		"kubernetes", "%u services, %u changed%s", first.n_services, n_changed,
+		"kubernetes", "%u services, %u changed%s", first->n_services, n_changed,
 		rc ? "; not all could be put in force" : "");
-	error_fini(&err);
-	first_fini(&first);
+	cluster_records_each(&c->records, first_forget, NULL);
+	cluster_first_fini(c);
 	return rc;
 }

@@ -79,10 +79,13 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 		return;
 	cluster_gate_drain(c);
 	if (!c->is_applied) {
-		if (cluster_apply_first(c) == -ENOMEM) {
+		int rc = cluster_apply_first(c);
+		if (rc == -EAGAIN)
+			cluster_drain_soon(c);
+		else if (rc == -ENOMEM)
 			evtimer_add(c->drain, &again);
+		if (rc == -EAGAIN || rc == -ENOMEM)
 			return;
-		}
 		c->is_applied = true;
 		control_set_synced(c->control, SOURCE_NAME, true);
 	}
@@ -285,6 +288,7 @@ void source_cluster_destroy(struct source_cluster *c)
 	cluster_pools_fini(c);
 	if (c->model)
 		kube_cluster_destroy(c->model);
+	cluster_first_fini(c);
 	cluster_records_fini(&c->records);
 	if (c->drain)
 		event_free(c->drain);

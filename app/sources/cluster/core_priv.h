@@ -57,6 +57,8 @@ struct cluster_record {
 	char *namespace; // one allocation with name
 	char *name;
 	uint64_t told; // hash of the findings that were noted last, 0 = none
+	uint32_t
+		first_idx; // in the first state while that is gathered, counted from 1; 0 = not in it
 	// as the model gave it last [apply.c -> writer.c]
 	bool is_known; // it was given at least once
 	bool is_ours, is_refused, is_deleting, wants_no_finalizer, is_wanted;
@@ -118,8 +120,9 @@ struct source_cluster {
 	struct cluster_http *http;
 	struct kube_cluster *model;
 	struct cluster_feed feeds[KUBE_CLUSTER_RESOURCES];
-	struct event *drain; // of changes, a slice at a time
-	bool is_applied;     // the first whole state is in force
+	struct event *drain;         // of changes, a slice at a time
+	bool is_applied;             // the first whole state is in force
+	struct cluster_first *first; // what is gathered of it [apply.c]
 	struct cluster_records records;
 	// pools
 	struct ipam *ipam;
@@ -164,8 +167,10 @@ void cluster_feed_wake(struct cluster_feed *feed);  // credentials changed
 void cluster_feed_relist(struct cluster_feed *feed);
 
 // ---------------------------------------------------------------- apply.c
-// Everything that the model has to say for the first time, in one stroke. 0 or -errno (said, tried again).
+// Everything that the model has to say for the first time: gathered in slices, put in force in one stroke. 0; -EAGAIN: to be called
+// in the next turn of the loop; -ENOMEM: in a while; another -errno (said): it is done, and not all is in force.
 int cluster_apply_first(struct source_cluster *c);
+void cluster_first_fini(struct source_cluster *c);
 void cluster_apply(struct source_cluster *c, const struct kube_change *change);
 
 // ---------------------------------------------------------------- guard.c

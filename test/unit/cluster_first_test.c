@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The first state of a cluster is gathered a slice a turn and put in force in one publication; what changes meanwhile is in it as
+// it is at the end.
+#include "control_fake_priv.h"
+#include "core_priv.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define N_SERVICES 3000
+
+static struct source_cluster source;
+static uint32_t version;
+
+static bool allow(void *arg, const char *namespace, const char *name, const struct address *vip)
+{
+	return true;
+}
+
+static json_t *parse(const char *text)
+{
+	json_t *json = json_loads(text, 0, NULL);
+	assert_non_null(json);
+	return json;
+}
+
+static void put(enum kube_cluster_resource resource, const char *text)
+{
+	json_t *json = parse(text);
+	assert_int_equal(kube_cluster_put(source.model, resource, json), 0);
+	json_decref(json);
+}
+
+static void put_service(uint32_t i, uint32_t port)
+{
+	char text[1024];
+	snprintf(text, sizeof(text),
+		"{\"metadata\":{\"namespace\":\"default\",\"name\":\"s%04u\",\"uid\":\"u%u\","
+		"\"resourceVersion\":\"%u\",\"creationTimestamp\":\"2026-01-01T00:00:00Z\"},"
+		"\"spec\":{\"type\":\"LoadBalancer\",\"clusterIP\":\"10.0.0.1\",\"ipFamilies\":["
+		"\"IPv4\"],\"ports\":[{\"name\":\"http\",\"port\":%u}]},\"status\":{"
+		"\"loadBalancer\":{\"ingress\":[{\"ip\":\"198.18.%u.%u\"}]}}}",
+		i, i, ++version, port, i >> 8, i & 255);
+	put(KUBE_CLUSTER_SERVICES, text);
+}
+
+static int setup(void **state)
+{
+	struct control_config config = { .defaults = service_defaults_builtin() };
+	struct log quiet = { .fd = 1, .level = LOG_LEVEL_ERROR };
+	struct kube_cluster_config model = {
+		.defaults = service_defaults_builtin(), .is_default_class = true, .allowed = allow
+	};
+	fake_reset();
+	source = (struct source_cluster){ 0 };
+	assert_int_equal(control_create(&config, &quiet, &source.control, NULL), 0);
+	assert_int_equal(control_attach(source.control, (struct device *)&fake,
+				 (struct dataplane *)&fake, NULL),
+		0);
+	source.ipam = ipam_create(NULL, NULL);
+	assert_non_null(source.ipam);
+	source.model = kube_cluster_create(&model);
+	assert_non_null(source.model);
+	for (int i = 0; i < KUBE_CLUSTER_RESOURCES; i++)
+		kube_cluster_begin(source.model, (enum kube_cluster_resource)i);
+	for (uint32_t i = 0; i < N_SERVICES; i++)
+		put_service(i, 80);
+	for (int i = 0; i < KUBE_CLUSTER_RESOURCES; i++)
+		kube_cluster_end(source.model, (enum kube_cluster_resource)i);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	cluster_first_fini(&source);
+	kube_cluster_destroy(source.model);
+	ipam_destroy(source.ipam);
+	cluster_records_fini(&source.records);
+	control_destroy(source.control);
+	fake_reset();
+	return 0;
+}
+
+static const struct service *in_force(uint32_t i)
+{
+	char name[16];
+	snprintf(name, sizeof(name), "s%04u", i);
+	return service_store_find(control_store(source.control), "default", name);
+}
+
+// One of an earlier process, which the API does not know.
+static void put_stale(void)
+{
+	struct service *s = service_create(NULL);
+	snprintf(s->namespace, sizeof(s->namespace), "default");
+	snprintf(s->name, sizeof(s->name), "stale");
+	s->owner = SERVICE_OWNER_KUBERNETES;
+	assert_int_equal(address_parse("198.18.0.7", service_add_address(s)), 0); // s0007's now
+	struct service_listener *l = service_add_listener(s);
+	snprintf(l->name, sizeof(l->name), "http");
+	l->protocol = NET_PROTO_TCP;
+	l->port = l->port_max = 80;
+	assert_int_equal(control_put_service(source.control, s, NULL, NULL), 0);
+	service_destroy(s);
+}
+
+static void test_slices(void **state)
+{
+	uint32_t n_slices = 0, n_published = 0;
+	int rc;
+	put_stale();
+	while ((rc = cluster_apply_first(&source)) == -EAGAIN) {
+		if (n_slices++ == 0) {
+			// Gathered by now, or not: both must come out the same.
+			kube_cluster_remove(
+				source.model, KUBE_CLUSTER_SERVICES, "default", "s0000");
+			kube_cluster_remove(
+				source.model, KUBE_CLUSTER_SERVICES, "default", "s2999");
+			put_service(1, 81);
+			put_service(2998, 81);
+			put_service(N_SERVICES, 81);
+			n_published = fake.n_published;
+		}
+		assert_null(in_force(5)); // nothing before everything
+		assert_int_equal(fake.n_published, n_published);
+	}
+	assert_int_equal(rc, 0);
+	assert_true(n_slices > 1);
+	assert_null(source.first);
+	assert_int_equal(service_store_count(control_store(source.control)), N_SERVICES - 1);
+	assert_null(service_store_find(control_store(source.control), "default", "stale"));
+	assert_null(in_force(0));
+	assert_null(in_force(2999));
+	assert_int_equal(in_force(1)->listeners[0].port, 81);
+	assert_int_equal(in_force(2998)->listeners[0].port, 81);
+	assert_int_equal(in_force(N_SERVICES)->listeners[0].port, 81);
+	assert_int_equal(in_force(2)->listeners[0].port, 80);
+}
+
+// A Service of another owner stands in the way of one: it alone is refused.
+static void test_one_in_the_way(void **state)
+{
+	int rc;
+	struct service *s = service_create(NULL);
+	put_stale();
+	snprintf(s->namespace, sizeof(s->namespace), "default");
+	snprintf(s->name, sizeof(s->name), "s0003");
+	s->owner = SERVICE_OWNER_FILE;
+	assert_int_equal(address_parse("198.18.100.1", service_add_address(s)), 0);
+	struct service_listener *l = service_add_listener(s);
+	snprintf(l->name, sizeof(l->name), "http");
+	l->protocol = NET_PROTO_TCP;
+	l->port = l->port_max = 80;
+	assert_int_equal(control_put_service(source.control, s, NULL, NULL), 0);
+	service_destroy(s);
+	while ((rc = cluster_apply_first(&source)) == -EAGAIN) {}
+	assert_int_equal(rc, 0);
+	assert_int_equal(service_store_count(control_store(source.control)), N_SERVICES);
+	assert_true(in_force(3)->owner == SERVICE_OWNER_FILE);
+	assert_true(in_force(7)->owner == SERVICE_OWNER_KUBERNETES);
+	assert_null(service_store_find(control_store(source.control), "default", "stale"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_slices, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_in_the_way, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
