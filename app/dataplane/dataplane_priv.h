@@ -254,6 +254,8 @@ static inline void worker_add(uint64_t *value, uint64_t n)
 // ---------------------------------------------------------------- transmit.c [worker]
 void transmit_flush(struct worker *w, uint8_t port_idx);
 void transmit_flush_all(struct worker *w);
+// n frames for one port, behind those that are in its batch; `mbufs` is used up.
+void transmit_burst(struct worker *w, uint8_t port_idx, struct rte_mbuf **mbufs, uint32_t n);
 // Hands a batch of `moved` to the worker that owns its packets.
 void transmit_move(struct worker *w, uint16_t owner);
 static inline void transmit_add(struct worker *w, uint8_t port_idx, struct rte_mbuf *mbuf)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Hot path: no allocation, lock, log, system call.
-// The way out: batches by port, flushed at the end of every turn, and the rings to other workers.
+// The way out: batches by port, flushed at the end of every turn (a whole burst for one port goes as it is), and the rings to other
+// workers.
 // What a port does not take within a few tries is dropped by name: waiting longer would only move the loss to receive.
 #include "dataplane_priv.h"
 
@@ -25,38 +26,37 @@ static void drop_unsent(struct worker *w, struct rte_mbuf **mbufs, uint32_t n)
 	rte_pktmbuf_free_bulk(mbufs, n);
 }
 
-// Tags of a tagged port. A frame without room for one is dropped.
-static void tag(struct worker *w, uint16_t vlan, struct tx_batch *batch)
+// Tags of a tagged port. A frame without room for one is dropped. Returns how many are left.
+static uint32_t tag(struct worker *w, uint16_t vlan, struct rte_mbuf **mbufs, uint32_t n)
 {
 	uint32_t n_left = 0;
-	for (uint32_t i = 0; i < batch->n; i++) {
-		struct rte_mbuf *mbuf = batch->mbufs[i];
-		if (likely(packet_vlan_insert(mbuf, vlan))) {
-			batch->mbufs[n_left++] = mbuf;
+	for (uint32_t i = 0; i < n; i++) {
+		if (likely(packet_vlan_insert(mbufs[i], vlan))) {
+			mbufs[n_left++] = mbufs[i];
 			continue;
 		}
 		worker_drop(w, DROP_NO_HEADROOM, 1);
-		rte_pktmbuf_free(mbuf);
+		rte_pktmbuf_free(mbufs[i]);
 	}
-	batch->n = n_left;
+	return n_left;
 }
 
-static void send_own(struct worker *w, uint8_t port_idx, struct tx_batch *batch)
+static void send_own(struct worker *w, uint8_t port_idx, struct rte_mbuf **mbufs, uint32_t n_all)
 {
 	const struct tx_way *way = &w->ways[port_idx];
 	if (unlikely(way->vlan != 0))
-		tag(w, way->vlan, batch);
-	uint64_t bytes = count_bytes(batch->mbufs, batch->n);
+		n_all = tag(w, way->vlan, mbufs, n_all);
+	uint64_t bytes = count_bytes(mbufs, n_all);
 	uint32_t n = 0;
-	for (uint32_t tries = 0; n < batch->n && tries < TX_TRIES;) {
+	for (uint32_t tries = 0; n < n_all && tries < TX_TRIES;) {
 		uint16_t took = rte_eth_tx_burst(
-			way->port_id, way->queue, &batch->mbufs[n], (uint16_t)(batch->n - n));
+			way->port_id, way->queue, &mbufs[n], (uint16_t)(n_all - n));
 		n += took;
 		tries += took == 0;
 	}
-	if (unlikely(n < batch->n)) {
-		bytes -= count_bytes(&batch->mbufs[n], batch->n - n);
-		drop_unsent(w, &batch->mbufs[n], batch->n - n);
+	if (unlikely(n < n_all)) {
+		bytes -= count_bytes(&mbufs[n], n_all - n);
+		drop_unsent(w, &mbufs[n], n_all - n);
 	}
 	counters_add(&w->counters, COUNTER_SENT, n);
 	counters_add(&w->counters, COUNTER_SENT_BYTES, bytes);
@@ -89,8 +89,18 @@ void transmit_flush(struct worker *w, uint8_t port_idx)
 	if (w->ways[port_idx].handover)
 		hand_over(w, port_idx, batch);
 	else
-		send_own(w, port_idx, batch);
+		send_own(w, port_idx, batch->mbufs, batch->n);
 	batch->n = 0;
+}
+
+void transmit_burst(struct worker *w, uint8_t port_idx, struct rte_mbuf **mbufs, uint32_t n)
+{
+	if (likely(w->batches[port_idx].n == 0 && w->ways[port_idx].handover == NULL)) {
+		send_own(w, port_idx, mbufs, n);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		transmit_add(w, port_idx, mbufs[i]);
 }
 
 void transmit_flush_all(struct worker *w)

@@ -281,12 +281,13 @@ uint64_t hash_stable(const void *bytes, size_t len, uint64_t seed);
 // ---------------------------------------------------------------- checksums
 // Internet checksum arithmetic (RFC 1071, RFC 1624). Sums are of 16-bit words as they lie in
 // memory, so results are stored without a byte swap.
+// Each step adds a word to itself turned by half: both halves of the result are the sum, and the upper one has the carry in.
 static inline uint16_t checksum_fold(uint64_t sum)
 {
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	uint32_t word = (uint32_t)sum + (uint32_t)(sum >> 32); // end-around carry: fits
+	sum += sum << 32 | sum >> 32;
+	uint32_t word = (uint32_t)(sum >> 32);
 	word += word << 16 | word >> 16;
-	return (uint16_t)(word >> 16); // both halves added, the low half's carry is in
+	return (uint16_t)(word >> 16);
 }
 
 // Un-folded one's-complement sum of bytes (odd length padded with 0).

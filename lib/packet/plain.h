@@ -20,72 +20,118 @@ struct plain_words {
 	uint32_t w[5];
 } __attribute__((packed));
 
+_Static_assert(RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN,
+	"words of headers and of struct packet are made and taken apart lowest byte first");
+
 // ---------------------------------------------------------------- parse
-static inline bool plain_tcp_flags_ok(uint8_t flags)
+// Bit f: flags f (the six of RFC 9293) are possible. Any, but not SYN with FIN or RST.
+static __rte_always_inline bool plain_tcp_flags_ok(uint8_t flags)
 {
-	const uint8_t known = TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_URG;
-	return (flags & known) != 0 && !((flags & TCP_SYN) && (flags & (TCP_FIN | TCP_RST)));
+	return 0x3737373737373736ull >> (flags & 63) & 1;
 }
 
-// The five words of an IPv4 header without options.
+// The sum of an IPv4 header without options is 0 in the arithmetic of its checksum: a multiple of 65535. Whether it is one, its
+// product with the inverse of 65535 modulo 2^64 says: that is the quotient then, and a greater number else.
+static __rte_always_inline bool plain_v4_sum_ok(const void *ip)
+{
+	uint64_t first, second;
+	uint32_t third;
+	memcpy(&first, ip, sizeof(first));
+	memcpy(&second, (const char *)ip + 8, sizeof(second));
+	memcpy(&third, (const char *)ip + 16, sizeof(third));
+	uint64_t sum = first + second, more = (uint64_t)third + (sum < first);
+	sum += more;
+	sum += sum < more; // end-around carry
+	return sum * 0xfffefffefffeffffull <= UINT64_MAX / 65535;
+}
+
+// The sum first: it takes fewer instructions than the question whether the port has said so already.
 static __rte_always_inline bool plain_v4_checksum_ok(const struct rte_mbuf *mbuf, const void *ip)
 {
-	const struct plain_words *words = ip;
-	if ((mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD)
-		return true;
-	return checksum_fold((uint64_t)words->w[0] + words->w[1] + words->w[2] + words->w[3] +
-			     words->w[4]) == 0xffff;
+	return likely(plain_v4_sum_ok(ip)) ||
+	       (mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 }
 
-// Sets ports, flags and kind. n_here: bytes of L4 in the first segment, a TCP header at least.
-static __rte_always_inline bool plain_l4(const uint8_t *l4, uint32_t n_here, struct packet *p)
+// What is not an address, whole words at a time: the next stages read it back in words and in pieces, and a word that was stored
+// in pieces would make them wait.
+struct plain_rest {
+	uint32_t ports; // as on the wire
+	uint32_t l3_length;
+	uint32_t l4_length;
+	uint8_t protocol;
+	uint8_t tcp_flags;
+	uint8_t ttl;
+	bool is_v6;
+};
+static __rte_always_inline void plain_store(struct packet *out, const struct plain_rest *rest)
 {
-	uint32_t n = p->l4_length;
-	if (likely(p->protocol == NET_PROTO_TCP)) {
+	uint64_t offsets = (uint64_t)PLAIN_L3 << 32 |
+			   (uint64_t)(rest->is_v6 ? PLAIN_L4_V6 : PLAIN_L4_V4) << 48;
+	uint64_t words[3] = { rest->ports | offsets,
+		rest->l3_length | rest->l4_length << 16 | (uint64_t)rest->protocol << 32 |
+			(uint64_t)PACKET_FLOW << 40 | (uint64_t)rest->tcp_flags << 56,
+		rest->ttl | (uint64_t)rest->is_v6 << 8 | 1u << 16 };
+	memcpy((char *)out + offsetof(struct packet, src_port), words, sizeof(words));
+}
+#define PLAIN_AT(field, word, byte)                                                     \
+	_Static_assert(offsetof(struct packet, field) ==                                \
+			       offsetof(struct packet, src_port) + 8 * (word) + (byte), \
+		"place of " #field)
+PLAIN_AT(dst_port, 0, 2);
+PLAIN_AT(l3_offset, 0, 4);
+PLAIN_AT(l4_offset, 0, 6);
+PLAIN_AT(l3_length, 1, 0);
+PLAIN_AT(l4_length, 1, 2);
+PLAIN_AT(protocol, 1, 4);
+PLAIN_AT(kind, 1, 5);
+PLAIN_AT(reason, 1, 6);
+PLAIN_AT(tcp_flags, 1, 7);
+PLAIN_AT(ttl, 2, 0);
+PLAIN_AT(is_v6, 2, 1);
+PLAIN_AT(have_addresses, 2, 2);
+_Static_assert(sizeof(struct packet) == offsetof(struct packet, src_port) + 24, "all of it");
+
+// Ports and flags. n_here: bytes of L4 in the first segment, a TCP header at least; n: of all, negative when the IP header lies.
+static __rte_always_inline bool plain_l4(
+	const uint8_t *l4, uint32_t n_here, int32_t n, struct plain_rest *rest)
+{
+	memcpy(&rest->ports, l4, sizeof(rest->ports));
+	rest->l4_length = (uint32_t)n;
+	if (likely(rest->protocol == NET_PROTO_TCP)) {
 		const struct tcp_header *tcp = (const void *)l4;
-		uint32_t header_length = (tcp->offset >> 4) * 4u;
-		if (unlikely(header_length < sizeof(*tcp) || header_length > n ||
-			     header_length > n_here || !plain_tcp_flags_ok(tcp->flags)))
-			return false;
-		p->tcp_flags = tcp->flags;
-	} else {
-		const struct udp_header *udp = (const void *)l4;
-		if (p->protocol != NET_PROTO_UDP || rte_be_to_cpu_16(udp->length) != n ||
-			n < sizeof(*udp) || (udp->checksum == 0 && p->is_v6))
-			return false;
+		uint32_t header_length = tcp->offset >> 2 & 0x3c;
+		rest->tcp_flags = tcp->flags;
+		return likely(header_length >= sizeof(*tcp) && (int32_t)header_length <= n &&
+			      header_length <= n_here && plain_tcp_flags_ok(tcp->flags));
 	}
-	memcpy(&p->src_port, l4, 2 * sizeof(p->src_port));
-	p->kind = PACKET_FLOW;
-	return true;
+	const struct udp_header *udp = (const void *)l4;
+	rest->tcp_flags = 0;
+	return rest->protocol == NET_PROTO_UDP && rte_be_to_cpu_16(udp->length) == n &&
+	       n >= (int32_t)sizeof(*udp) && (udp->checksum != 0 || !rest->is_v6);
 }
 
 static __rte_always_inline bool plain_v4(
-	const struct rte_mbuf *mbuf, const uint8_t *bytes, struct packet *p)
+	const struct rte_mbuf *mbuf, const uint8_t *bytes, struct packet *out)
 {
 	const struct v4_header *ip = (const void *)(bytes + PLAIN_L3);
-	uint32_t total = rte_be_to_cpu_16(ip->total_length), n_first = mbuf->data_len;
-	rte_be32_t src = ip->src;
-	uint8_t top = *(const uint8_t *)&src;
+	uint32_t total = rte_be_to_cpu_16(ip->total_length);
+	uint8_t top = (uint8_t)ip->src;
+	struct plain_rest rest = { .l3_length = total, .protocol = ip->protocol, .ttl = ip->ttl };
 	if (unlikely(ip->version_ihl != 0x45 || (ip->fragment & RTE_BE16(0x3fff)) ||
-		     total < sizeof(*ip) || PLAIN_L3 + total > mbuf->pkt_len || top == 0 ||
-		     top == 127 || top >= 224 || !plain_v4_checksum_ok(mbuf, ip)))
+		     PLAIN_L3 + total > mbuf->pkt_len || (uint8_t)(top - 1) >= 223 || top == 127 ||
+		     !plain_v4_checksum_ok(mbuf, ip)))
 		return false;
-	*p = (struct packet){
-		.src = address_from_v4(src),
-		.dst = address_from_v4(ip->dst),
-		.l3_offset = PLAIN_L3,
-		.l4_offset = PLAIN_L4_V4,
-		.l3_length = (uint16_t)total,
-		.l4_length = (uint16_t)(total - sizeof(*ip)),
-		.protocol = ip->protocol,
-		.ttl = ip->ttl,
-		.have_addresses = true,
-	};
-	return plain_l4(bytes + PLAIN_L4_V4, n_first - PLAIN_L4_V4, p);
+	if (unlikely(!plain_l4(bytes + PLAIN_L4_V4, mbuf->data_len - PLAIN_L4_V4,
+		    (int32_t)(total - sizeof(*ip)), &rest)))
+		return false;
+	out->src = address_from_v4(ip->src);
+	out->dst = address_from_v4(ip->dst);
+	plain_store(out, &rest);
+	return true;
 }
 
 static __rte_always_inline bool plain_v6(
-	const struct rte_mbuf *mbuf, const uint8_t *bytes, struct packet *p)
+	const struct rte_mbuf *mbuf, const uint8_t *bytes, struct packet *out)
 {
 	const struct v6_header *ip = (const void *)(bytes + PLAIN_L3);
 	uint32_t n_payload = rte_be_to_cpu_16(ip->payload_length), n_first = mbuf->data_len;
@@ -96,23 +142,21 @@ static __rte_always_inline bool plain_v6(
 	uint8_t src_top = bytes[PLAIN_L3 + 8], dst_top = bytes[PLAIN_L3 + 24];
 	if (src_top == 0 || src_top == 0xff || dst_top == 0)
 		return false;
-	*p = (struct packet){
-		.src = ip->src,
-		.dst = ip->dst,
-		.l3_offset = PLAIN_L3,
-		.l4_offset = PLAIN_L4_V6,
-		.l3_length = (uint16_t)(n_payload + sizeof(*ip)),
-		.l4_length = (uint16_t)n_payload,
+	struct plain_rest rest = { .l3_length = n_payload + (uint32_t)sizeof(*ip),
 		.protocol = ip->next_header,
 		.ttl = ip->hop_limit,
-		.is_v6 = true,
-		.have_addresses = true,
-	};
-	return plain_l4(bytes + PLAIN_L4_V6, n_first - PLAIN_L4_V6, p);
+		.is_v6 = true };
+	if (unlikely(!plain_l4(
+		    bytes + PLAIN_L4_V6, n_first - PLAIN_L4_V6, (int32_t)n_payload, &rest)))
+		return false;
+	out->src = ip->src;
+	out->dst = ip->dst;
+	plain_store(out, &rest);
+	return true;
 }
 
 // As packet_parse. own_mac: in the first six bytes of a word; own_mac_mask 0: any will do, else UINT64_MAX. False: not plain, and
-// `out` is left half written.
+// `out` is as it was.
 static __rte_always_inline bool packet_parse_plain(
 	const struct rte_mbuf *mbuf, uint64_t own_mac, uint64_t own_mac_mask, struct packet *out)
 {

@@ -230,6 +230,18 @@ static inline void list(struct pending *nat, struct pending *oneway, enum destin
 	}
 }
 
+// Is the packet to a source address, but not to a port of this worker's? The range is asked of every packet, so that no branch
+// depends on who sent it: clients' and backends' packets come in no order that can be foreseen. side: enum flow_side.
+static inline uint32_t is_beyond_range(
+	const struct pipeline *p, const struct packet *packet, uint32_t side)
+{
+	uint16_t port = rte_be_to_cpu_16(packet->dst_port);
+	uint32_t beyond = (port < p->snat_port_min) | (port > p->snat_port_max);
+	if (p->n_workers != 1)
+		beyond |= snat_owner(port, p->n_workers) != p->worker_idx;
+	return beyond & side;
+}
+
 // What nearly every packet is: with ports, to an address all of whose listeners want one table, or an answer to a source port
 // of this worker's. False: nothing done. The key is stored where it belongs, in the words in which it will be read.
 static inline bool classify_plain(struct pipeline *p, struct burst *b, uint32_t i,
@@ -237,29 +249,25 @@ static inline bool classify_plain(struct pipeline *p, struct burst *b, uint32_t 
 {
 	const struct packet *packet = &b->packets[i];
 	struct pending *to = nat;
-	if (unlikely(packet->kind != PACKET_FLOW || !address_equal(&cell->address, &packet->dst)))
+	uint32_t side = (uint32_t)cell->kind - SNAPSHOT_OWN_VIP;
+	if (unlikely(packet->kind != PACKET_FLOW || !address_equal(&cell->address, &packet->dst) ||
+		     side > 1 || is_beyond_range(p, packet, side)))
 		return false;
-	if (cell->kind == SNAPSHOT_OWN_SNAT) {
-		uint16_t port = rte_be_to_cpu_16(packet->dst_port);
-		if (unlikely(
-			    port < p->snat_port_min || port > p->snat_port_max ||
-			    (p->n_workers != 1 && snat_owner(port, p->n_workers) != p->worker_idx)))
-			return false;
-	} else if (unlikely(cell->kind != SNAPSHOT_OWN_VIP)) {
-		return false;
-	}
 	if (cell->tables & SNAPSHOT_TABLE_ONEWAY) {
 		if (unlikely(cell->tables & SNAPSHOT_TABLE_NAT))
 			return false;
 		to = oneway;
 	}
-	b->side[i] = cell->kind == SNAPSHOT_OWN_SNAT ? FLOW_SIDE_BACKEND : FLOW_SIDE_CLIENT;
+	b->side[i] = (uint8_t)side;
 	uint32_t ports;
 	memcpy(&ports, (const char *)packet + offsetof(struct packet, src_port), sizeof(ports));
 	flow_key_write(&to->keys[to->n], &packet->src, ports, cell->slot, packet->protocol);
 	to->at[to->n++] = (uint8_t)i;
 	return true;
 }
+_Static_assert(SNAPSHOT_OWN_SNAT - SNAPSHOT_OWN_VIP == FLOW_SIDE_BACKEND - FLOW_SIDE_CLIENT &&
+		       FLOW_SIDE_CLIENT == 0 && FLOW_SIDE_BACKEND == 1,
+	"from what a packet is addressed to follows who sent it");
 
 uint64_t stage_classify(
 	struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway)

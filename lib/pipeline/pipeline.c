@@ -165,69 +165,91 @@ struct burst_facts {
 	uint8_t route_tag;
 	const struct snapshot_own *own;
 	const struct snapshot_backend *backends;
-	uint32_t n_backends;
+	uint32_t n_backends; // with a row and a block of counters
 };
 
-// Nothing in the packet can change the flow's state, and it had one this second already: so it is not expired.
+// Nothing in the packet can change the flow's state, and it had one this second already: so it is not expired. (Packets of UDP
+// flows have no flags.)
 static inline bool flow_is_steady(
 	const struct pipeline *p, const struct flow_record *r, const struct packet *packet)
 {
-	bool steady = r->state == FLOW_STATE_ESTABLISHED
-			      ? !(packet->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))
-			      : r->state == FLOW_STATE_UDP_TWOWAY;
-	return steady && packet->ttl > 1 && r->stamp_s == p->now_s;
+	const uint32_t steady = 1u << FLOW_STATE_ESTABLISHED | 1u << FLOW_STATE_UDP_TWOWAY;
+	return (steady >> r->state & 1) && !(packet->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
+	       packet->ttl > 1 && r->stamp_s == p->now_s;
 }
 
-// New addresses and ports of a packet of flow r that needs no more than these.
-static inline void rewrite_plain(struct burst *b, uint32_t i, const struct flow_record *r,
-	const struct snapshot_own *own, const struct packet_macs *macs)
+// New addresses and ports of a packet of flow r that needs no more than these. to: the side that it goes to, which is an offset
+// into the record and no branch: clients' and backends' packets come mixed, in an order that no processor foresees.
+static inline void rewrite_plain(struct rte_mbuf *mbuf, const struct packet *packet,
+	const struct flow_record *r, uint64_t to, const struct snapshot_own *own,
+	const struct packet_macs *macs)
 {
-	const struct address *src = &own[r->vip_slot].address, *dst = &r->client;
-	uint32_t ports = r->vip_port | (uint32_t)r->client_port << 16;
-	if (b->side[i] == FLOW_SIDE_CLIENT) {
-		src = &own[r->snat_slot].address;
-		dst = &r->backend;
-		ports = r->snat_port | (uint32_t)r->backend_port << 16;
-		if (r->flags &
-			FLOW_FLAG_DNAT) { // `backend` is the client, and the own side the backend
-			dst = src;
-			src = &r->backend;
-			ports = ports >> 16 | ports << 16;
-		}
+	const struct address *dst = &r->client + to;
+	const char *tail = (const char *)&r->client_port + 8 * to;
+	uint32_t theirs; // the receiver's port, then our own: turned round they are the packet's
+	uint16_t own_slot;
+	memcpy(&theirs, tail, sizeof(theirs));
+	memcpy(&own_slot, tail + sizeof(theirs), sizeof(own_slot));
+	const struct address *src = &own[own_slot].address;
+	uint32_t ports = theirs >> 16 | theirs << 16;
+	// With DNAT `backend` is the client, and the own side the backend.
+	if (r->flags & FLOW_FLAG_DNAT & to) {
+		const struct address *client = dst;
+		dst = src;
+		src = client;
+		ports = theirs;
 	}
-	packet_nat_plain(b->mbufs[i], &b->packets[i], src, dst, ports, macs);
+	packet_nat_plain(mbuf, packet, src, dst, ports, macs);
 }
+#define SIDES_APART(of_client, of_backend, bytes)                                 \
+	_Static_assert(offsetof(struct flow_record, of_backend) ==                \
+			       offsetof(struct flow_record, of_client) + (bytes), \
+		"sides of " #of_client)
+SIDES_APART(client, backend, sizeof(struct address));
+SIDES_APART(client_port, backend_port, 8);
+SIDES_APART(vip_port, snat_port, 8);
+SIDES_APART(vip_slot, snat_slot, 8);
+SIDES_APART(client_port, vip_port, 2);
+SIDES_APART(client_port, vip_slot, 4);
+SIDES_APART(nexthop_client, nexthop_backend, 2);
+_Static_assert(FLOW_SIDE_CLIENT == 0 && FLOW_SIDE_BACKEND == 1 && FLOW_FLAG_DNAT == 1,
+	"a side is an offset, and a bit");
 
 // What nearly every packet is: of a confirmed, steady flow and a listed backend, its routes those of this FIB, the neighbour
 // resolved; and it fits. Then it is settled and rewritten. False: nothing done. stage_follow and stage_rewrite judge the rest, and
 // come to the same for these.
-static inline bool forward_plain(
+static __rte_always_inline bool forward_plain(
 	struct pipeline *p, struct burst *b, uint32_t i, const struct burst_facts *f)
 {
 	const struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
 	const struct packet *packet = &b->packets[i];
-	if (unlikely(!flow_is_steady(p, r, packet) || r->backend_id >= f->n_backends))
+	uint64_t side = b->side[i], to = side ^ 1;
+	uint32_t id = r->backend_id;
+	OPAQUE(packet);
+	OPAQUE(to);
+	if (unlikely(!flow_is_steady(p, r, packet) || id >= f->n_backends))
 		return false;
-	const struct snapshot_backend *backend = &f->backends[r->backend_id];
-	uint16_t nexthop = b->side[i] == FLOW_SIDE_CLIENT ? r->nexthop_backend : r->nexthop_client;
+	const struct snapshot_backend *backend = &f->backends[id];
+	uint32_t nexthop = (&r->nexthop_client)[to];
 	// NEXTHOP_NONE and NEXTHOP_MISSING lie beyond every table.
 	if (unlikely((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
 			     SNAPSHOT_BACKEND_LISTED ||
 		     r->route_generation != f->route_tag || nexthop >= p->nexthops.n_entries ||
 		     (r->flags & FLOW_FLAGS_ODD)))
 		return false;
-	uint64_t hop = nexthop_load(&p->nexthops, nexthop);
-	const struct pipeline_port *port = &p->ports[nexthop_word_port(hop)];
-	if (unlikely(nexthop_word_state(hop) != NEXTHOP_VALID || packet->l3_length > port->mtu))
+	uint64_t hop = nexthop_load(&p->nexthops, (uint16_t)nexthop);
+	uint64_t port = port_mac_word(&p->ports[nexthop_word_port(hop)]);
+	uint32_t n_bytes = packet->l3_length;
+	if (unlikely(nexthop_word_state(hop) != NEXTHOP_VALID || n_bytes > port_word_mtu(port)))
 		return false;
-	const struct packet_macs macs = packet_macs_of_words(hop, port_mac_word(port));
-	b->backend_id[i] = r->backend_id;
+	const struct packet_macs macs = packet_macs_of_words(hop, port);
+	b->backend_id[i] = id;
 	b->listener_idx[i] = backend->listener_idx;
 	b->out_port[i] = nexthop_word_port(hop);
-	b->nexthop[i] = nexthop;
+	b->nexthop[i] = (uint16_t)nexthop;
 	b->verdict[i] = PIPELINE_FORWARD;
-	rewrite_plain(b, i, r, f->own, &macs);
-	stage_count(p, b, i, r->backend_id);
+	block_count(&p->backend_counters[id], (uint32_t)side, n_bytes);
+	rewrite_plain(b->mbufs[i], packet, r, to, f->own, &macs);
 	return true;
 }
 
@@ -306,23 +328,22 @@ static void open_waiting(
 	w->misses.n = w->n_late = 0;
 }
 
-// Packet by packet, as they came, but those that start flows are opened together behind the others, and a second packet of such a
-// flow waits for that; what may be a dnat backend's answer to one of them does not overtake it. A record may be given to a new
-// flow after earlier packets went by what it was: those are rewritten by then.
-static void stage_decide(struct pipeline *p, struct burst *b, const struct pending *pending)
+// Packet by packet from number k on, as they came, but those that start flows are opened together behind the others, and a second
+// packet of such a flow waits for that; what may be a dnat backend's answer to one of them does not overtake it. A record may be
+// given to a new flow after earlier packets went by what it was: those are rewritten by then.
+static __rte_noinline void decide_mixed(struct pipeline *p, struct burst *b,
+	const struct pending *pending, uint32_t k, const struct burst_facts *facts)
 {
-	const struct burst_facts facts = { route_tag(p->snapshot->fib), p->snapshot->own,
-		p->snapshot->backends, p->snapshot->n_backends };
 	struct decision d = { 0 };
 	struct waiting w;
 	w.misses.n = w.n_late = 0;
-	for (uint32_t k = 0; k < pending->n; k++) {
+	for (; k < pending->n; k++) {
 		uint32_t i = pending->at[k];
 		uint64_t bit = 1ull << (pending->hashes[k] & 63);
 		if (unlikely(d.changed))
 			refresh(p, b, pending, k, &d);
 		if (likely(b->flow_idx[i] != FLOW_NONE)) {
-			if (likely(forward_plain(p, b, i, &facts)))
+			if (likely(forward_plain(p, b, i, facts)))
 				continue;
 		} else if ((d.added & bit) && is_among(&w.misses, pending->hashes[k])) {
 			w.late[w.n_late++] = (uint8_t)k;
@@ -344,6 +365,21 @@ static void stage_decide(struct pipeline *p, struct burst *b, const struct pendi
 	}
 	if (unlikely(w.misses.n > 0))
 		open_waiting(p, b, pending, &w);
+}
+
+// As long as they are plain, in as few instructions as that takes: no more than the first odd one has to know of others.
+static void stage_decide(struct pipeline *p, struct burst *b, const struct pending *pending)
+{
+	const struct snapshot *s = p->snapshot;
+	const struct burst_facts facts = { route_tag(s->fib), s->own, s->backends,
+		s->n_backends < p->n_backend_counters ? s->n_backends : p->n_backend_counters };
+	for (uint32_t k = 0; k < pending->n; k++) {
+		uint32_t i = pending->at[k];
+		if (likely(b->flow_idx[i] != FLOW_NONE) && likely(forward_plain(p, b, i, &facts)))
+			continue;
+		decide_mixed(p, b, pending, k, &facts);
+		return;
+	}
 }
 
 void stage_pending(struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway)
@@ -501,7 +537,8 @@ static uint32_t sweep_flows(struct pipeline *p, uint32_t max_records)
 	forget_old_routes(p, first, max_records);
 	uint32_t n = flow_sweep(&p->flows, p->policies, p->now_s, max_records, expired);
 	bool is_last = p->flows.sweep_next == 0; // of this pass
-	uint32_t n_max = is_last ? max_ends - n_ended : max_ends;
+	// What was asked for may be more than this slice has time for, if the last one was longer: then the next one goes on here.
+	uint32_t n_max = !is_last ? max_ends : n_ended < max_ends ? max_ends - n_ended : 0;
 	p->slice_done = max_records;
 	if (n > n_max) {
 		n = n_max;

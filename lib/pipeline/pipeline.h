@@ -82,7 +82,7 @@ struct pipeline_port { // by port index
 	struct mac mac;
 	uint16_t mtu;
 	bool present;
-};
+} __attribute__((aligned(16)));
 
 // Answers of our own are limited by token buckets, per worker.
 struct pipeline_bucket {

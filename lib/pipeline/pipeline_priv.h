@@ -189,14 +189,23 @@ static inline rte_be16_t flow_face_port(const struct flow_record *r)
 	return r->flags & FLOW_FLAG_DNAT ? r->client_port : r->snat_port;
 }
 
-// The MAC and what lies behind it, in one load.
+// The MAC and the MTU behind it, in one load.
 static inline uint64_t port_mac_word(const struct pipeline_port *port)
 {
 	uint64_t word;
 	memcpy(&word, port, sizeof(word));
 	return word;
 }
-_Static_assert(offsetof(struct pipeline_port, mac) == 0 && sizeof(struct pipeline_port) >= 8, "");
+static inline uint16_t port_word_mtu(uint64_t word)
+{
+	return (uint16_t)(word >> 48);
+}
+_Static_assert(
+	offsetof(struct pipeline_port, mac) == 0 && offsetof(struct pipeline_port, mtu) == 6, "");
+
+// What the compiler must take for a value of its own. Else it makes an index into a register again for each of its uses, from
+// where it came from, or works on it in bytes.
+#define OPAQUE(value) __asm__("" : "+r"(value))
 
 // Are there so many backends that their rows and counters do not stay in the cache nearest to the processor?
 static inline bool pipeline_rows_are_cold(const struct pipeline *p)
@@ -209,16 +218,26 @@ static inline void relaxed_add(uint64_t *value, uint64_t n)
 	__atomic_store_n(value, *value + n, __ATOMIC_RELAXED);
 }
 
+// A packet that came from `side` goes on: an offset, no branch on what cannot be foreseen.
+static inline void block_count(
+	struct pipeline_backend_counters *block, uint32_t side, uint32_t n_bytes)
+{
+	relaxed_add(&block->packets_in + side, 1);
+	relaxed_add(&block->bytes_in + side, n_bytes);
+}
+_Static_assert(offsetof(struct pipeline_backend_counters, packets_out) ==
+			       offsetof(struct pipeline_backend_counters, packets_in) + 8 &&
+		       offsetof(struct pipeline_backend_counters, bytes_out) ==
+			       offsetof(struct pipeline_backend_counters, bytes_in) + 8,
+	"by side");
+
 // A packet of a flow of a NAT mode goes on: counted for its backend.
 static inline void stage_count(
 	struct pipeline *p, const struct burst *b, uint32_t i, uint32_t backend_id)
 {
 	struct pipeline_backend_counters *block = pipeline_backend_block(p, backend_id);
-	if (unlikely(block == NULL))
-		return;
-	bool out = b->side[i] == FLOW_SIDE_BACKEND;
-	relaxed_add(out ? &block->packets_out : &block->packets_in, 1);
-	relaxed_add(out ? &block->bytes_out : &block->bytes_in, b->packets[i].l3_length);
+	if (likely(block != NULL))
+		block_count(block, b->side[i], b->packets[i].l3_length);
 }
 
 // Which FIB a flow's next hops come from, in the byte that a record has for it.
