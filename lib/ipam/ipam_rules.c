@@ -222,6 +222,29 @@ static int refuse_in_use(struct request *r, const char *text, const struct ipam 
 }
 
 // 0 and *out_ok: may be held. Else the reason is in the answer.
+// Of all pools, as many as there is room for.
+static void pool_names(const struct ipam *ipam, char *out, size_t len)
+{
+	size_t n = (size_t)snprintf(
+		out, len, "%s", ipam->pools.n_homes ? "" : "none, there is no pool");
+	for (uint32_t i = 0; i < ipam->pools.n_homes; i++) {
+		const char *name = pool_name(ipam, ipam->pools.order[i]);
+		if (n + strlen(name) + sizeof(", ...") > len) {
+			snprintf(out + n, len - n, ", ...");
+			return;
+		}
+		n += (size_t)snprintf(out + n, len - n, "%s%s", i ? ", " : "", name);
+	}
+}
+
+static int refuse_outside(const struct ipam *ipam, struct request *r, const char *address)
+{
+	char text[160];
+	pool_names(ipam, text, sizeof(text));
+	return refuse(
+		r, IPAM_OUTSIDE, "%s is in no pool; allowed: an address of %s", address, text);
+}
+
 static int check_wanted(
 	const struct ipam *ipam, struct request *r, const struct address *a, bool *out_ok)
 {
@@ -234,7 +257,7 @@ static int check_wanted(
 		return refuse(
 			r, IPAM_WRONG_FAMILY, "%s: the Service wants %s", text, families_text(r));
 	if (home == IPAM_NOBODY)
-		return refuse(r, IPAM_OUTSIDE, "%s is in no pool", text);
+		return refuse_outside(ipam, r, text);
 	if (r->value.pool[0] && strcmp(pool_name(ipam, home), r->value.pool) != 0)
 		return refuse(r, IPAM_OUTSIDE, "%s is in pool %s, not in pool %s", text,
 			pool_name(ipam, home), r->value.pool);
@@ -339,8 +362,13 @@ static int refuse_unknown_pool(const struct ipam *ipam, struct request *r)
 		names[i] = ipam->pools.homes[i].name;
 	const char *nearest = error_nearest(r->value.pool, names, ipam->pools.n_homes);
 	free(names);
-	return refuse(r, IPAM_POOL_UNKNOWN, "there is no pool %s%s%s%s", r->value.pool,
-		nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+	if (nearest)
+		return refuse(r, IPAM_POOL_UNKNOWN, "there is no pool %s; did you mean %s?",
+			r->value.pool, nearest);
+	char text[160];
+	pool_names(ipam, text, sizeof(text));
+	return refuse(
+		r, IPAM_POOL_UNKNOWN, "there is no pool %s; allowed: %s", r->value.pool, text);
 }
 
 static int refuse_exhausted(const struct ipam *ipam, struct request *r, const struct search *search)

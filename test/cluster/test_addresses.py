@@ -91,7 +91,7 @@ def test_asked_for(addresses):
     addresses.service("taken", addresses="203.0.113.213")
     addresses.refused("taken", "AddressInUse", "203.0.113.213 is in use by default/a")
     addresses.service("outside", addresses="198.51.100.9")
-    addresses.refused("outside", "AddressOutsidePools", "198.51.100.9 is in no pool")
+    addresses.refused("outside", "AddressOutsidePools", "198.51.100.9 is in no pool; allowed: an address of ")
     addresses.service("typo", address_pool="aksed")
     addresses.refused("typo", "PoolUnknown", "there is no pool aksed; did you mean asked?")
     addresses.service("both", families=("IPv6", "IPv4"), address_pool="asked")
@@ -112,7 +112,7 @@ def test_what_is_nobodys_is_not_given(addresses):
     addresses.refused("b", "Exhausted", "no free IPv4 address in pool risky")
     for i, address in enumerate(mine):
         addresses.service(f"bold-{i}", addresses=address)
-        addresses.refused(f"bold-{i}", "AddressOutsidePools", f"{address} is in no pool")
+        addresses.refused(f"bold-{i}", "AddressOutsidePools", f"{address} is in no pool; allowed: an address of ")
 
 
 def test_sharing(addresses):

@@ -159,3 +159,30 @@ def test_ca_is_read_again(one):
         clusters.write_aside(pki.path("ca.crt"), old)
         lab.cluster.restart_apiserver()
     changes_arrive(lab, vip, 3)
+
+
+@pytest.mark.parametrize("what, user, ca, says", [
+    ("token", {"token": "of-yesterday"}, "ca.crt", 'unauthorized: .*{url} does not accept the token of user "test" in {file}'),
+    ("tokenFile", {"tokenFile": "{dir}/stale"}, "ca.crt", "unauthorized: .*{url} does not accept the token of {dir}/stale"),
+    ("CA", {"token": "any"}, "stranger.crt", "unreachable: .*{url}: SSL certificate problem: .* \\(certificate-authority .*/stranger.crt\\)"),
+], ids=lambda x: x if isinstance(x, str) and " " not in x else "")
+def test_what_the_server_does_not_take_is_named(clean, what, user, ca, says):
+    """In the log and in REST: the server, and the file or user that is wrong."""
+    lab, pki, url = clean, clean.cluster.certificates, f"https://{clusters.ADDRESS}:{clusters.PORT}"
+    pki.make_ca("stranger")
+    clusters.write_aside(os.path.join(lab.rig.dir, "stale"), "a-token-of-nobody\n")
+    path = os.path.join(lab.rig.dir, "wrong")
+    fields = {k: v.format(dir=lab.rig.dir) for k, v in user.items()}
+    clusters.write_aside(path, clusters.kubeconfig(url, fields, pki.path(ca)))
+    pattern = re.compile(says.format(url=re.escape(url), file=re.escape(path), dir=re.escape(lab.rig.dir)))
+    lab.rig.stop_daemon()
+    os.truncate(os.path.join(lab.rig.dir, "sluiced.log"), 0)
+    lab.rig.kubeconfig = path
+    lab.rig.start_daemon(wait=False)
+    try:
+        rigs.wait_for(f"a word about the {what}", lambda: pattern.search(lab.rig.log_tail(200)), 20)
+        rigs.wait_for("the same in REST", lambda: any(
+            pattern.search(f'{r["trouble"]}: {r["troubleText"]}') for r in lab.rig.get("/api/v1/kubernetes")["resources"]), 20)
+    finally:
+        lab.rig.stop_daemon()
+        lab.start()

@@ -265,7 +265,11 @@ static const struct named_case cases[] = {
 		"pool blue 203.0.113.0/24 manual\nask a want=203.0.113.77|ask b\n"
 		"is a 203.0.113.77|is b NoPool: no pool gives addresses to this Service" },
 	{ "explicit, in no pool", "pool blue 203.0.113.0/24\nask a want=198.51.100.1\n"
-				  "is a AddressOutsidePools: 198.51.100.1 is in no pool" },
+				  "is a AddressOutsidePools: 198.51.100.1 is in no pool; allowed: "
+				  "an address of blue" },
+	{ "a pool that nothing is like",
+		"pool blue 203.0.113.0/24\npool green 198.51.100.0/24\nask a pool=elsewhere\n"
+		"is a PoolUnknown: there is no pool elsewhere; allowed: blue, green" },
 	{ "explicit, not in the named pool",
 		"pool blue 203.0.113.0/24\npool green 198.51.100.0/24\nask a want=203.0.113.1 "
 		"pool=green\n"

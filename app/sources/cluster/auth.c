@@ -552,6 +552,38 @@ int cluster_auth_look(struct cluster_auth *auth)
 	return 0;
 }
 
+void cluster_auth_name(const struct cluster_auth *auth, char *out, size_t len)
+{
+	const struct kubeconfig *k = auth->kubeconfig;
+	const char *from = k->path[0] ? k->path : "the service account";
+	if (k->exec)
+		snprintf(out, len, "what the plugin %s gave", k->exec->command);
+	else if (k->token_path)
+		snprintf(out, len, "the token of %s", k->token_path);
+	else if (k->token)
+		snprintf(out, len, "the token of user \"%s\" in %s", k->user, from);
+	else if (k->cert.path)
+		snprintf(out, len, "the certificate of %s", k->cert.path);
+	else if (k->cert.bytes)
+		snprintf(out, len, "the certificate of user \"%s\" in %s", k->user, from);
+	else if (k->username)
+		snprintf(out, len, "the password of user \"%s\" in %s", k->user, from);
+	else
+		snprintf(out, len, "that user \"%s\" in %s shows nothing", k->user, from);
+}
+
+void cluster_auth_trust(const struct cluster_auth *auth, char *out, size_t len)
+{
+	const struct kubeconfig *k = auth->kubeconfig;
+	if (k->ca.path)
+		snprintf(out, len, "certificate-authority %s", k->ca.path);
+	else if (k->ca.bytes)
+		snprintf(out, len, "certificate-authority-data of cluster \"%s\" in %s", k->cluster,
+			k->path);
+	else
+		snprintf(out, len, "no certificate-authority, so those of this machine");
+}
+
 const char *cluster_auth_why(const struct cluster_auth *auth)
 {
 	return auth->why;

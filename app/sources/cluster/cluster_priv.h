@@ -85,6 +85,9 @@ int cluster_auth_look(struct cluster_auth *auth);
 // What is missing, "" when complete; and when the client certificate ends, 0 = there is none.
 const char *cluster_auth_why(const struct cluster_auth *auth);
 int64_t cluster_auth_expires_ms(const struct cluster_auth *auth);
+// For messages: what the server is shown ("the token of PATH"), and by what it is trusted ("certificate-authority PATH").
+void cluster_auth_name(const struct cluster_auth *auth, char *out, size_t len);
+void cluster_auth_trust(const struct cluster_auth *auth, char *out, size_t len);
 
 // ---------------------------------------------------------------- requests (http.c)
 enum cluster_end {

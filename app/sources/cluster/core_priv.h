@@ -162,7 +162,9 @@ int cluster_feed_init_other(struct cluster_feed *feed, struct source_cluster *c,
 	const struct cluster_feed_source *source, const struct kube_sink *sink);
 void cluster_feed_fini(struct cluster_feed *feed);
 void cluster_feed_start(struct cluster_feed *feed); // does nothing when it is followed already
-void cluster_feed_wake(struct cluster_feed *feed);  // credentials changed
+// What is wrong, with the server and what it was shown, as one line; the last trouble, when it is over.
+void cluster_feed_trouble(const struct cluster_feed *feed, char *out, size_t len);
+void cluster_feed_wake(struct cluster_feed *feed); // credentials changed
 // Asks for everything again: what it means has changed. What is in force stays until the list is whole.
 void cluster_feed_relist(struct cluster_feed *feed);
 

@@ -134,23 +134,45 @@ static void feed_send(struct cluster_feed *feed, const struct kube_request *want
 		kube_reflector_end(feed->reflector, cluster_now_ns(), KUBE_END_BROKEN);
 }
 
+void cluster_feed_trouble(const struct cluster_feed *feed, char *out, size_t len)
+{
+	const struct kube_reflector_status *status = kube_reflector_status(feed->reflector);
+	const struct cluster_auth *auth = feed->cluster->auth;
+	const char *server = cluster_auth_kubeconfig(auth)->server;
+	char whose[200];
+	if (status->trouble == KUBE_TROUBLE_UNAUTHORIZED) {
+		cluster_auth_name(auth, whose, sizeof(whose));
+		snprintf(out, len,
+			"%s: %s does not accept %s; allowed: what it knows and has not ended",
+			status->trouble_text, server, whose);
+	} else if (status->trouble != KUBE_TROUBLE_UNREACHABLE || feed->last_error[0] == '\0') {
+		snprintf(out, len, "%s", status->trouble_text);
+	} else if (strncmp(feed->last_error, "SSL", 3) == 0) {
+		cluster_auth_trust(auth, whose, sizeof(whose));
+		snprintf(out, len, "%s: %s: %s (%s)", status->trouble_text, server,
+			feed->last_error, whose);
+	} else {
+		snprintf(out, len, "%s: %s: %s", status->trouble_text, server, feed->last_error);
+	}
+}
+
 // Said when it begins, when it becomes another, and when it is over.
 static void tell_trouble(struct cluster_feed *feed)
 {
 	const struct kube_reflector_status *status = kube_reflector_status(feed->reflector);
 	const char *name = feed->source.name;
+	char text[600];
 	if (status->trouble == feed->told)
 		return;
-	if (status->trouble == KUBE_TROUBLE_NONE)
+	feed->told = status->trouble;
+	if (status->trouble == KUBE_TROUBLE_NONE) {
 		cluster_say(&feed->cluster->voice, LOG_LEVEL_INFO, "cluster-back", name,
 			"followed again");
-	else
-		cluster_say(&feed->cluster->voice, LOG_LEVEL_WARN, "cluster-trouble", name,
-			"%s: %s%s%s", kube_trouble_name(status->trouble), status->trouble_text,
-			status->trouble == KUBE_TROUBLE_UNREACHABLE && feed->last_error[0] ? ": "
-											   : "",
-			status->trouble == KUBE_TROUBLE_UNREACHABLE ? feed->last_error : "");
-	feed->told = status->trouble;
+		return;
+	}
+	cluster_feed_trouble(feed, text, sizeof(text));
+	cluster_say(&feed->cluster->voice, LOG_LEVEL_WARN, "cluster-trouble", name, "%s: %s",
+		kube_trouble_name(status->trouble), text);
 }
 
 // What may not be read and need not be is empty.

@@ -21,7 +21,7 @@ static void tell_feed(const struct cluster_feed *feed, struct control_cluster *o
 	to->is_synced = status->is_synced;
 	to->is_watching = status->is_watching;
 	snprintf(to->trouble, sizeof(to->trouble), "%s", kube_trouble_name(status->trouble));
-	snprintf(to->trouble_text, sizeof(to->trouble_text), "%s", status->trouble_text);
+	cluster_feed_trouble(feed, to->trouble_text, sizeof(to->trouble_text));
 	to->last_byte_ms = wall_ms_of(status->last_byte_ns);
 	to->n_lists = status->n_lists;
 	to->n_watches = status->n_watches;
