@@ -4,11 +4,12 @@
 //
 //   change ─► dirty ── 1 s of quiet, 5 s at most ─► encode, a slice a turn ─► written back by the kernel ─► fsync ─► rename
 //
-// Nothing of this holds the loop for long: a slice is 256 KiB, and the fsync comes half a second after the kernel was asked to
-// write, when little is left. A file is whole or is not taken: a damaged one is set aside. A disk that is full or gone costs a
-// message and the state of before.
+// Nothing of this holds the loop for long: a slice is 256 KiB, and fsync, which takes a second on a busy disk, is left to the C
+// library's aio (a thread of its own that sees a descriptor and nothing else of ours) and asked for now and then. A file is whole
+// or is not taken: a damaged one is set aside. A disk that is full or gone costs a message and the state of before.
 #include "core_priv.h"
 
+#include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -24,8 +25,16 @@
 #define OUTAGE_SLICE_BYTES (256u << 10)
 #define OUTAGE_SETTLE_NS   (500 * CLOCK_MS)
 #define OUTAGE_RETRY_NS    (30 * CLOCK_S)
+#define OUTAGE_LOOK_NS     (10 * CLOCK_MS) // at an fsync under way
 
-enum outage_step { OUTAGE_IDLE, OUTAGE_WAITING, OUTAGE_WRITING, OUTAGE_SETTLING };
+enum outage_step {
+	OUTAGE_IDLE,
+	OUTAGE_WAITING,
+	OUTAGE_WRITING,
+	OUTAGE_SETTLING,
+	OUTAGE_SYNCING, // the file
+	OUTAGE_NAMING,  // its folder
+};
 
 struct cluster_outage {
 	struct source_cluster *cluster;
@@ -37,6 +46,7 @@ struct cluster_outage {
 	bool is_failing;
 	uint64_t first_ns; // of the changes that wait
 	int fd;            // -1: none
+	struct aiocb sync; // under way in SYNCING and NAMING
 	uint64_t hash;
 	char last_namespace[SERVICE_NAME_MAX], last_name[SERVICE_NAME_MAX]; // written last
 	struct outage_bytes bytes;
@@ -163,29 +173,49 @@ static void save_on(struct cluster_outage *o)
 	timer_set(o, OUTAGE_SETTLE_NS);
 }
 
-static int dir_sync(const char *dir)
+// Begins to sync o->fd; where aio will not, it is done at once.
+static void sync_begin(struct cluster_outage *o, enum outage_step step)
 {
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return errno;
-	int code = fsync(fd) == 0 ? 0 : errno;
-	close(fd);
+	o->sync = (struct aiocb){ .aio_fildes = o->fd,
+		.aio_sigevent = { .sigev_notify = SIGEV_NONE } };
+	o->step = step;
+	if (aio_fsync(O_SYNC, &o->sync) != 0) {
+		o->sync.aio_fildes = -1;
+		if (fsync(o->fd) != 0) {
+			save_fail(o, "cannot be kept", errno);
+			return;
+		}
+	}
+	timer_set(o, OUTAGE_LOOK_NS);
+}
+
+// 0: done; EINPROGRESS; another: what went wrong.
+static int sync_look(struct cluster_outage *o)
+{
+	if (o->sync.aio_fildes < 0)
+		return 0;
+	int code = aio_error(&o->sync);
+	if (code != EINPROGRESS)
+		aio_return(&o->sync);
 	return code;
+}
+
+static void save_name(struct cluster_outage *o)
+{
+	close(o->fd);
+	o->fd = -1;
+	if (rename(o->aside, o->path) == 0)
+		o->fd = open(o->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (o->fd < 0)
+		save_fail(o, "cannot be kept", errno);
+	else
+		sync_begin(o, OUTAGE_NAMING);
 }
 
 static void save_end(struct cluster_outage *o)
 {
-	int code = fsync(o->fd) == 0 ? 0 : errno;
 	close(o->fd);
 	o->fd = -1;
-	if (code == 0 && rename(o->aside, o->path) != 0)
-		code = errno;
-	if (code == 0)
-		code = dir_sync(o->dir);
-	if (code != 0) {
-		save_fail(o, "cannot be kept", code);
-		return;
-	}
 	if (o->is_failing)
 		cluster_say(&o->cluster->voice, LOG_LEVEL_INFO, "state-kept", o->path,
 			"the last good state is kept again");
@@ -196,6 +226,19 @@ static void save_end(struct cluster_outage *o)
 		cluster_outage_changed(o->cluster);
 }
 
+static void save_sync(struct cluster_outage *o)
+{
+	int code = sync_look(o);
+	if (code == EINPROGRESS)
+		timer_set(o, OUTAGE_LOOK_NS);
+	else if (code != 0)
+		save_fail(o, "cannot be kept", code);
+	else if (o->step == OUTAGE_SYNCING)
+		save_name(o);
+	else
+		save_end(o);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct cluster_outage *o = arg;
@@ -204,7 +247,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	else if (o->step == OUTAGE_WRITING)
 		save_on(o);
 	else if (o->step == OUTAGE_SETTLING)
-		save_end(o);
+		sync_begin(o, OUTAGE_SYNCING);
+	else if (o->step == OUTAGE_SYNCING || o->step == OUTAGE_NAMING)
+		save_sync(o);
 }
 
 void cluster_outage_changed(struct source_cluster *c)
@@ -216,7 +261,7 @@ void cluster_outage_changed(struct source_cluster *c)
 	if (!o->is_dirty)
 		o->first_ns = now_ns;
 	o->is_dirty = true;
-	if (o->step == OUTAGE_WRITING || o->step == OUTAGE_SETTLING || o->is_failing)
+	if (o->step > OUTAGE_WAITING || o->is_failing)
 		return; // again when this one is done
 	uint64_t longest_ns = o->first_ns + OUTAGE_LONGEST_NS;
 	uint64_t left_ns = longest_ns > now_ns ? longest_ns - now_ns : 0;
@@ -335,7 +380,13 @@ void cluster_outage_end(struct source_cluster *c)
 	while (o->step == OUTAGE_WRITING)
 		save_on(o);
 	if (o->step == OUTAGE_SETTLING)
-		save_end(o);
+		sync_begin(o, OUTAGE_SYNCING);
+	while (o->step == OUTAGE_SYNCING || o->step == OUTAGE_NAMING) {
+		const struct aiocb *list[] = { &o->sync };
+		if (o->sync.aio_fildes >= 0)
+			aio_suspend(list, 1, NULL);
+		save_sync(o);
+	}
 	if (o->fd >= 0)
 		close(o->fd);
 	if (o->timer)
