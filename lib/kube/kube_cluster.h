@@ -148,6 +148,7 @@ struct kube_change {
 	bool is_deleting;        // deletionTimestamp is there
 	bool has_finalizer;      // ours
 	bool wants_no_finalizer; // it has our finalizer and nothing more to be cleaned up: take it off
+	bool to_nodes;           // its backends are nodes, not endpoints
 	enum kube_expose expose;
 	struct kube_wants wants;
 	const struct kube_ingress *ingress;

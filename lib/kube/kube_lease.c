@@ -216,6 +216,11 @@ bool kube_lease_is_held(const struct kube_lease *l, uint64_t now_ns)
 	return l->is_holding && !l->is_releasing && now_ns < kube_lease_held_until_ns(l);
 }
 
+bool kube_lease_is_free(const struct kube_lease *l, uint64_t now_ns)
+{
+	return may_take(l, now_ns) && !kube_lease_is_held(l, now_ns);
+}
+
 uint64_t kube_lease_held_until_ns(const struct kube_lease *l)
 {
 	if (!l->is_holding || l->is_releasing)

@@ -79,6 +79,8 @@ void kube_lease_answer(
 
 // May we act as the holder at this moment? Ask right before acting: false from the deadline on, without any call in between.
 bool kube_lease_is_held(const struct kube_lease *l, uint64_t now_ns);
+// Does nobody hold it, as far as was read: free, not there or not readable yet, ours and not held, or its holder's time is over?
+bool kube_lease_is_free(const struct kube_lease *l, uint64_t now_ns);
 // When it ends unless it is renewed; 0 = not held.
 uint64_t kube_lease_held_until_ns(const struct kube_lease *l);
 // Stops: not held from now on; next gives the request that frees it for others (if it was held), then KUBE_LEASE_DONE. Gives up

@@ -123,6 +123,7 @@ static int change_fill(struct kube_cluster *c, struct kube_face *face, struct ku
 	if (form == NULL || !owner->is_ours)
 		return 0;
 	out->expose = form->extras.expose;
+	out->to_nodes = form->extras.to_nodes;
 	ingress_fill(c, face, form, out);
 	bool is_parent = out->expose == KUBE_EXPOSE_ENDPOINTS && face->hostname[0] == '\0';
 	if (!owner->meta.is_deleting && !face->is_gone && !is_parent)

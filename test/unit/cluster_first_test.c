@@ -166,11 +166,66 @@ static void test_one_in_the_way(void **state)
 	assert_null(service_store_find(control_store(source.control), "default", "stale"));
 }
 
+static void put_to_nodes(void)
+{
+	char text[1024];
+	snprintf(text, sizeof(text),
+		"{\"metadata\":{\"namespace\":\"default\",\"name\":\"s0009\",\"uid\":\"u9\","
+		"\"resourceVersion\":\"%u\",\"creationTimestamp\":\"2026-01-01T00:00:00Z\","
+		"\"annotations\":{\"sluice-lb.github.io/targets\":\"nodes\"}},"
+		"\"spec\":{\"type\":\"LoadBalancer\",\"clusterIP\":\"10.0.0.1\",\"ipFamilies\":["
+		"\"IPv4\"],\"ports\":[{\"name\":\"http\",\"port\":80,\"nodePort\":30080}]},"
+		"\"status\":{\"loadBalancer\":{\"ingress\":[{\"ip\":\"198.18.0.9\"}]}}}",
+		++version);
+	put(KUBE_CLUSTER_SERVICES, text);
+}
+
+// Nodes that may not be read, and so count as none, take no backend away, neither at the start nor later.
+static void test_nodes_unread(void **state)
+{
+	struct kube_change change;
+	int rc;
+	put_to_nodes();
+	while ((rc = cluster_apply_first(&source)) == -EAGAIN) {}
+	assert_int_equal(rc, 0);
+	assert_int_equal(in_force(9)->n_backends, 0);
+	struct service *s = service_clone(in_force(9)); // as a process before this one had it
+	struct service_backend *b = service_add_backend(s);
+	assert_int_equal(address_parse("192.0.2.77", &b->address), 0);
+	b->weight = SERVICE_WEIGHT_DEFAULT;
+	struct service_backend_port *p = service_backend_add_port(b);
+	snprintf(p->listener, sizeof(p->listener), "http");
+	p->port = 30080;
+	assert_int_equal(control_put_service(source.control, s, NULL, NULL), 0);
+	service_destroy(s);
+	for (int is_first = 1; is_first >= 0; is_first--) {
+		source.feeds[KUBE_CLUSTER_NODES].is_waived = true;
+		kube_cluster_again(source.model, "default", "s0009");
+		if (is_first) {
+			while (cluster_apply_first(&source) == -EAGAIN) {}
+		} else {
+			put_to_nodes();
+			kube_cluster_again(source.model, "default", "s0009");
+			assert_true(kube_cluster_next(source.model, &change));
+			assert_true(change.to_nodes);
+			cluster_apply(&source, &change);
+		}
+		assert_non_null(in_force(9));
+		assert_int_equal(in_force(9)->n_backends, 1);
+	}
+	source.feeds[KUBE_CLUSTER_NODES].is_waived = false; // they are read, and there are none
+	kube_cluster_again(source.model, "default", "s0009");
+	assert_true(kube_cluster_next(source.model, &change));
+	cluster_apply(&source, &change);
+	assert_int_equal(in_force(9)->n_backends, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_slices, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_in_the_way, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nodes_unread, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

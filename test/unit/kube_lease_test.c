@@ -88,6 +88,7 @@ static void test_create(void **state)
 	assert_int_equal(kube_lease_next(l, CLOCK_MS, WALL_US, &request), KUBE_LEASE_BUSY);
 	answer(l, 5 * CLOCK_MS, 404, "{\"kind\":\"Status\"}");
 	assert_false(kube_lease_is_held(l, 5 * CLOCK_MS));
+	assert_true(kube_lease_is_free(l, 5 * CLOCK_MS));
 	expect_request(l, 10 * CLOCK_MS, KUBE_LEASE_POST, &request);
 	expect_json(request.body,
 		"{\"apiVersion\":\"coordination.k8s.io/"
@@ -98,6 +99,8 @@ static void test_create(void **state)
 	assert_false(kube_lease_is_held(l, 10 * CLOCK_MS));
 	answer(l, CLOCK_S, 201, lease_text("7", "a", 0));
 	assert_true(kube_lease_is_held(l, CLOCK_S));
+	assert_false(kube_lease_is_free(l, CLOCK_S));
+	assert_true(kube_lease_is_free(l, 10 * CLOCK_S + 10 * CLOCK_MS));
 	assert_int_equal(kube_lease_held_until_ns(l), 10 * CLOCK_S + 10 * CLOCK_MS);
 	assert_true(kube_lease_is_held(l, 10 * CLOCK_S + 10 * CLOCK_MS - 1));
 	assert_false(kube_lease_is_held(l, 10 * CLOCK_S + 10 * CLOCK_MS));

@@ -76,6 +76,17 @@ static void measure(struct source_cluster *c, uint64_t trigger_ms)
 	c->latency_sum_s += (double)took_ms / 1000;
 }
 
+// Of a KUBE_PUT: what is to be in force. Nodes that may not be read count as none, and must not take away what is served already.
+static const struct service *form_of(struct source_cluster *c, const struct kube_change *change)
+{
+	if (!c->feeds[KUBE_CLUSTER_NODES].is_waived || !change->to_nodes ||
+		change->service->n_backends > 0)
+		return change->service;
+	const struct service *before =
+		service_store_find(control_store(c->control), change->namespace, change->name);
+	return before && before->owner == OWNER ? before : change->service;
+}
+
 static int put_service(struct source_cluster *c, const struct kube_change *change,
 	bool *out_changed, struct error *err)
 {
@@ -83,7 +94,7 @@ static int put_service(struct source_cluster *c, const struct kube_change *chang
 	int rc = guarded ? control_put_service(c->control, guarded, out_changed, NULL) : -EINVAL;
 	service_destroy(guarded);
 	if (rc != 0)
-		rc = control_put_service(c->control, change->service, out_changed, err);
+		rc = control_put_service(c->control, form_of(c, change), out_changed, err);
 	return rc;
 }
 
@@ -181,7 +192,7 @@ static int first_change(struct source_cluster *c, const struct kube_change *chan
 	tell_findings(c, change);
 	first_drop(c, change);
 	if (change->kind == KUBE_PUT)
-		rc = first_take(c, change, change->service);
+		rc = first_take(c, change, form_of(c, change));
 	else if (stays)
 		rc = first_take(c, change, before);
 	cluster_writer_take(c, change);

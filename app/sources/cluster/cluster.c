@@ -104,6 +104,7 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 static void on_guard(evutil_socket_t fd, short what, void *arg)
 {
 	cluster_guard_tick(arg);
+	cluster_leases_tick(arg);
 }
 
 // ---------------------------------------------------------------- credentials

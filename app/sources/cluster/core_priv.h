@@ -225,6 +225,7 @@ void cluster_leases_wake(struct source_cluster *c);
 const struct cluster_feed *cluster_leases_feed(const struct source_cluster *c);
 bool cluster_leases_lead(const struct source_cluster *c); // at this moment
 const char *cluster_leases_leader(const struct source_cluster *c);
+void cluster_leases_tick(struct source_cluster *c); // each second: says it when nobody leads
 // Everything up to this version of Services is in force here.
 void cluster_leases_applied(struct source_cluster *c, uint64_t version);
 // On how many of the nodes that are alive is a version in force? 0 = no version: on none.

@@ -14,6 +14,7 @@
 #define BODY_MAX    65536
 #define END_MS      500 // at most, to give the lead back at the end
 #define NODES_MAX   256
+#define LONELY_NS   (30 * CLOCK_S) // without a leader, until that is said
 
 struct cluster_lease { // one of the two
 	struct cluster_leases *leases;
@@ -40,7 +41,9 @@ struct cluster_peer { // a node's Lease as it is followed
 struct cluster_leases {
 	struct source_cluster *cluster;
 	struct cluster_lease leader, own;
-	bool is_leading; // as it was told last
+	uint64_t free_ns; // since when nobody leads, 0 = somebody does
+	bool is_lonely;   // that was said
+	bool is_leading;  // as it was told last
 	char path[256];
 	struct cluster_feed feed;
 	struct kube_sink sink;
@@ -329,6 +332,32 @@ bool cluster_leases_lead(const struct source_cluster *c)
 const struct cluster_feed *cluster_leases_feed(const struct source_cluster *c)
 {
 	return c->leases ? &c->leases->feed : NULL;
+}
+
+// What waits for a leader is not seen anywhere else: a Service stays without address, a deleted one keeps its finalizer.
+void cluster_leases_tick(struct source_cluster *c)
+{
+	struct cluster_leases *leases = c->leases;
+	uint64_t now_ns = cluster_now_ns();
+	if (leases == NULL || leases->leader.lease == NULL)
+		return;
+	if (!kube_lease_is_free(leases->leader.lease, now_ns)) {
+		if (leases->is_lonely)
+			cluster_say(&c->voice, LOG_LEVEL_INFO, "led-again",
+				cluster_leases_leader(c), "this node leads");
+		leases->is_lonely = false;
+		leases->free_ns = 0;
+		return;
+	}
+	if (leases->free_ns == 0)
+		leases->free_ns = now_ns;
+	if (leases->is_lonely || now_ns - leases->free_ns < LONELY_NS)
+		return;
+	leases->is_lonely = true;
+	cluster_say(&c->voice, LOG_LEVEL_WARN, "nobody-leads", c->namespace,
+		"no node has held the Lease leader for 30s; until one does, Services get no "
+		"address, status or Event, and deleted ones keep their finalizer%s%s",
+		leases->leader.told[0] ? "; here: " : "", leases->leader.told);
 }
 
 const char *cluster_leases_leader(const struct source_cluster *c)
