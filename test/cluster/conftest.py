@@ -82,7 +82,10 @@ def empty(cluster, namespace="default"):
         return [path for path in found if not path.endswith(("/services/kubernetes", "/endpointslices/kubernetes"))]
     for path in left():
         cluster.api.delete(path, 0)
-    rigs.wait_for("an empty namespace", lambda: not left(), 60)
+    try:
+        rigs.wait_for("an empty namespace", lambda: not left(), 60)
+    except rigs.RigError as e:
+        raise rigs.RigError(f"{e}; left: {[cluster.api.get(path)['metadata'] for path in left()]}") from None
 
 
 @pytest.fixture

@@ -74,10 +74,16 @@ def test_ports_change(clean):
     rigs.wait_for("two backends", lambda: sorted(p for p, _ in lab.rig.backends("default/web").values()) == [8080, 9090])
     vip = cluster.vips("web")[0]
     assert spread(lab, vip) == ["b1", "b4"], "one name, another number in each pod"
-    cluster.kubectl("patch", "svc", "web", "--type", "merge", "-p", json.dumps(
-        {"spec": {"ports": [{"name": "http", "protocol": "TCP", "port": 8000, "targetPort": 9090}]}}))
-    rigs.wait_for("the new port", lambda: lab.rig.fetch(vip, 8000) == "b4")
+
+    def port(number, target):
+        cluster.kubectl("patch", "svc", "web", "--type", "merge", "-p", json.dumps(
+            {"spec": {"ports": [{"name": "http", "protocol": "TCP", "port": number, "targetPort": target}]}}))
+    port(8000, "http")  # nothing but the listener changes
+    rigs.wait_for("the new port", lambda: lab.rig.fetch(vip, 8000).startswith("b"))
     rigs.wait_for("the old port refused", lambda: lab.rig.fetch(vip, 80) == "curl 7")
+    assert spread(lab, vip, port=8000) == ["b1", "b4"]
+    port(8000, 9090)
+    rigs.wait_for("the new target", lambda: spread(lab, vip, 20, 8000) == ["b4"])
     assert cluster.vips("web") == [vip]
     rigs.wait_for("the new port in status", lambda: cluster.ports("web") == [[(8000, "TCP", "")]])
 
