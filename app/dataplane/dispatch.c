@@ -41,11 +41,12 @@ static inline void send_packet(struct worker *w, const struct burst *b, uint32_t
 // What nearly every burst is: all of it forwarded, by one port. It leaves from where it lies. False: nothing done.
 static bool send_whole(struct worker *w, struct burst *b)
 {
-	uint8_t port_idx = b->out_port[0], differs = 0;
-	for (uint32_t i = 0; i < b->n; i++)
-		differs |= b->verdict[i] | (b->out_port[i] ^ port_idx);
-	if (differs != 0 || w->waiting.n_packets > 0 || port_idx >= w->dp->n_ports)
+	uint8_t port_idx = b->out_port[0];
+	if (w->waiting.n_packets > 0 || port_idx >= w->dp->n_ports)
 		return false;
+	for (uint32_t i = 0; i < b->n; i++)
+		if (b->verdict[i] | (b->out_port[i] ^ port_idx))
+			return false;
 	transmit_burst(w, port_idx, b->mbufs, b->n);
 	return true;
 }

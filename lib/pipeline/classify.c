@@ -230,33 +230,48 @@ static inline void list(struct pending *nat, struct pending *oneway, enum destin
 	}
 }
 
+// What is asked of every packet of a burst, and does not change meanwhile.
+struct port_range {
+	uint16_t min;
+	uint16_t max;
+	uint16_t worker_idx;
+	uint16_t n_workers;
+	uint64_t reciprocal;
+};
+
 // Is the packet to a source address, but not to a port of this worker's? The range is asked of every packet, so that no branch
 // depends on who sent it: clients' and backends' packets come in no order that can be foreseen. side: enum flow_side.
 static inline uint32_t is_beyond_range(
-	const struct pipeline *p, const struct packet *packet, uint32_t side)
+	const struct port_range *range, const struct packet *packet, uint32_t side)
 {
 	uint16_t port = rte_be_to_cpu_16(packet->dst_port);
-	uint32_t beyond = (port < p->snat_port_min) | (port > p->snat_port_max);
-	if (p->n_workers != 1)
-		beyond |= snat_owner(port, p->n_workers) != p->worker_idx;
+	uint32_t beyond = (port < range->min) | (port > range->max);
+	beyond |= snat_owner_by(port, range->n_workers, range->reciprocal) != range->worker_idx;
 	return beyond & side;
 }
 
+// Where keys of a burst go.
+struct lists {
+	struct pending *nat;
+	struct pending *oneway;
+};
+
 // What nearly every packet is: with ports, to an address all of whose listeners want one table, or an answer to a source port
 // of this worker's. False: nothing done. The key is stored where it belongs, in the words in which it will be read.
-static inline bool classify_plain(struct pipeline *p, struct burst *b, uint32_t i,
-	const struct snapshot_address_cell *cell, struct pending *nat, struct pending *oneway)
+static inline bool classify_plain(struct burst *b, uint32_t i,
+	const struct snapshot_address_cell *cell, const struct port_range *range,
+	const struct lists *lists)
 {
 	const struct packet *packet = &b->packets[i];
-	struct pending *to = nat;
+	struct pending *to = lists->nat;
 	uint32_t side = (uint32_t)cell->kind - SNAPSHOT_OWN_VIP;
 	if (unlikely(packet->kind != PACKET_FLOW || !address_equal(&cell->address, &packet->dst) ||
-		     side > 1 || is_beyond_range(p, packet, side)))
+		     side > 1 || is_beyond_range(range, packet, side)))
 		return false;
 	if (cell->tables & SNAPSHOT_TABLE_ONEWAY) {
 		if (unlikely(cell->tables & SNAPSHOT_TABLE_NAT))
 			return false;
-		to = oneway;
+		to = lists->oneway;
 	}
 	b->side[i] = (uint8_t)side;
 	uint32_t ports;
@@ -274,11 +289,14 @@ uint64_t stage_classify(
 {
 	uint32_t cells[BURST_MAX];
 	uint64_t fragments = 0;
+	const struct lists lists = { nat, oneway };
+	const struct port_range range = { p->snat_port_min, p->snat_port_max, p->worker_idx,
+		p->n_workers, snat_reciprocal(p->n_workers) };
 	nat->n = oneway->n = 0;
 	parse_all(p, b, cells);
 	for (uint32_t i = 0; i < b->n; i++) {
 		const struct snapshot_address_cell *cell = &p->snapshot->address_cells[cells[i]];
-		if (likely(classify_plain(p, b, i, cell, nat, oneway)))
+		if (likely(classify_plain(b, i, cell, &range, &lists)))
 			continue;
 		enum destiny to = classify_one(p, b, i, &nat->keys[nat->n]);
 		if (unlikely(to == FRAGMENT))

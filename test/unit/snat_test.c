@@ -499,9 +499,20 @@ static void test_addresses_spread(void **state)
 	free(mem);
 }
 
+static void test_owner_without_division(void **state)
+{
+	for (uint32_t n = 1; n <= 256; n++) {
+		uint64_t reciprocal = snat_reciprocal((uint16_t)n);
+		for (uint32_t port = 0; port < 65536; port += 61)
+			assert_int_equal(snat_owner_by((uint16_t)port, (uint16_t)n, reciprocal),
+				snat_owner((uint16_t)port, (uint16_t)n));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_owner_without_division),
 		cmocka_unit_test(test_twin),
 		cmocka_unit_test(test_every_port_once),
 		cmocka_unit_test(test_memory),
