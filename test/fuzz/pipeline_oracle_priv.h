@@ -286,6 +286,17 @@ static inline void remember(struct rig *rig, const struct watch *w, uint32_t i)
 	m->stamp_s = w->p->now_s - now.idle_s;
 }
 
+// Did the backend of packet i's flow end a flow earlier in the burst? Then a SYN begins another.
+static inline bool was_ended(const struct watch *w, uint32_t i)
+{
+	for (uint32_t k = 0; k < i; k++)
+		if (w->b->side[k] == FLOW_SIDE_BACKEND &&
+			w->b->backend_id[k] == w->live[i].backend_id &&
+			(w->b->packets[k].tcp_flags & (TCP_RST | TCP_FIN)))
+			return true;
+	return false;
+}
+
 static inline void check_backend(const struct rig *rig, const struct watch *w, uint32_t i)
 {
 	const struct live *live = &w->live[i];
@@ -293,7 +304,7 @@ static inline void check_backend(const struct rig *rig, const struct watch *w, u
 	bool evicted = w->p->counters->values[COUNTER_FLOWS_EVICTED] != w->n_evicted;
 	bool is_syn = (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	if (!w->is_sure[i] || !live->is_there || !backend_holds(rig, live->backend_id) ||
-		(is_syn && live->may_restart) ||
+		(is_syn && (live->may_restart || was_ended(w, i))) ||
 		(evicted && (!live->is_confirmed || live->idle_s >= FRESH_S)))
 		return;
 	REQUIRE(w->b->backend_id[i] == live->backend_id);
