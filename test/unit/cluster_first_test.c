@@ -36,17 +36,23 @@ static void put(enum kube_cluster_resource resource, const char *text)
 	json_decref(json);
 }
 
-static void put_service(uint32_t i, uint32_t port)
+// more: members of its metadata.
+static void put_service_with(uint32_t i, uint32_t port, const char *more)
 {
 	char text[1024];
 	snprintf(text, sizeof(text),
-		"{\"metadata\":{\"namespace\":\"default\",\"name\":\"s%04u\",\"uid\":\"u%u\","
+		"{\"metadata\":{\"namespace\":\"default\",\"name\":\"s%04u\",\"uid\":\"u%u\",%s"
 		"\"resourceVersion\":\"%u\",\"creationTimestamp\":\"2026-01-01T00:00:00Z\"},"
 		"\"spec\":{\"type\":\"LoadBalancer\",\"clusterIP\":\"10.0.0.1\",\"ipFamilies\":["
 		"\"IPv4\"],\"ports\":[{\"name\":\"http\",\"port\":%u}]},\"status\":{"
 		"\"loadBalancer\":{\"ingress\":[{\"ip\":\"198.18.%u.%u\"}]}}}",
-		i, i, ++version, port, i >> 8, i & 255);
+		i, i, more, ++version, port, i >> 8, i & 255);
 	put(KUBE_CLUSTER_SERVICES, text);
+}
+
+static void put_service(uint32_t i, uint32_t port)
+{
+	put_service_with(i, port, "");
 }
 
 static int setup(void **state)
@@ -142,6 +148,40 @@ static void test_slices(void **state)
 	assert_int_equal(in_force(2)->listeners[0].port, 80);
 }
 
+static bool is_gathered(uint32_t i)
+{
+	char name[16];
+	snprintf(name, sizeof(name), "s%04u", i);
+	const struct cluster_record *record =
+		cluster_record_find(&source.records, "default", name, false);
+	return record && record->first_idx;
+}
+
+// What is news of a Service, but not of what is served of it, takes nothing away of what was gathered; nor does a form that is
+// refused.
+static void test_gathered_stays(void **state)
+{
+	uint32_t n_slices = 0, n_gathered = 0;
+	int rc;
+	while ((rc = cluster_apply_first(&source)) == -EAGAIN) {
+		if (n_slices++ > 0)
+			continue;
+		for (uint32_t i = 0; i < N_SERVICES; i += 20) {
+			put_service_with(i, 80, "\"finalizers\":[\"sluice-lb.github.io/vip\"],");
+			if (is_gathered(i + 1))
+				put_service_with(i + 1, 80,
+					"\"annotations\":{\"sluice-lb.github.io/mode\":"
+					"\"sideways\"},");
+			n_gathered += is_gathered(i);
+		}
+	}
+	assert_int_equal(rc, 0);
+	assert_true(n_slices > 1 && n_gathered > 0);
+	assert_int_equal(service_store_count(control_store(source.control)), N_SERVICES);
+	for (uint32_t i = 0; i < N_SERVICES; i++)
+		assert_non_null(in_force(i));
+}
+
 // A Service of another owner stands in the way of one: it alone is refused.
 static void test_one_in_the_way(void **state)
 {
@@ -224,6 +264,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_slices, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_gathered_stays, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_in_the_way, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nodes_unread, setup, teardown),
 	};

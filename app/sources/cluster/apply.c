@@ -181,19 +181,27 @@ void cluster_first_fini(struct source_cluster *c)
 	c->first = NULL;
 }
 
+static bool first_has(struct source_cluster *c, const struct kube_change *change)
+{
+	const struct cluster_record *record =
+		cluster_record_find(&c->records, change->namespace, change->name, false);
+	return record != NULL && record->first_idx != 0;
+}
+
 // A Service whose newest form is refused has no good form in a model that has just begun: what was in force before (kept from
-// the process before this one) stays.
+// the process before this one) stays. What was gathered stays, too, when the change is of something else.
 static int first_change(struct source_cluster *c, const struct kube_change *change)
 {
 	const struct service *before =
 		service_store_find(control_store(c->control), change->namespace, change->name);
-	bool stays = change->is_refused && before && before->owner == OWNER;
+	bool had = first_has(c, change);
 	int rc = 0;
 	tell_findings(c, change);
-	first_drop(c, change);
+	if (change->kind != KUBE_KEEP)
+		first_drop(c, change);
 	if (change->kind == KUBE_PUT)
 		rc = first_take(c, change, form_of(c, change));
-	else if (stays)
+	else if (!had && change->is_refused && before && before->owner == OWNER)
 		rc = first_take(c, change, before);
 	cluster_writer_take(c, change);
 	return rc;
