@@ -83,7 +83,11 @@ def test_ports_change(clean):
     rigs.wait_for("the old port refused", lambda: lab.rig.fetch(vip, 80) == "curl 7")
     assert spread(lab, vip, port=8000) == ["b1", "b4"]
     port(8000, 9090)
-    rigs.wait_for("the new target", lambda: spread(lab, vip, 20, 8000) == ["b4"])
+
+    def b4_alone():  # nobody listens on b1's 9090: refused there until its check fails
+        result = lab.rig.load("requests", vip, "8000", "20", "4")
+        return result["failed"] == 0 and list(result["backends"]) == ["b4"]
+    rigs.wait_for("the new target", b4_alone)
     assert cluster.vips("web") == [vip]
     rigs.wait_for("the new port in status", lambda: cluster.ports("web") == [[(8000, "TCP", "")]])
 
