@@ -179,8 +179,9 @@ static void print_packet(FILE *out, const struct replay_scene *scene, const stru
 	const struct snapshot *s = scene->snapshot;
 	const char *service = "";
 	char backend[ADDRESS_TEXT_LEN + 10] = "";
-	if (b->listener_idx[0] < s->n_listeners)
-		service = s->services[s->listeners[b->listener_idx[0]].service_idx].name;
+	uint32_t listener_idx = pipeline_listener(s, b, 0);
+	if (listener_idx < s->n_listeners)
+		service = s->services[s->listeners[listener_idx].service_idx].name;
 	if (b->backend_id[0] < s->n_backends) {
 		const struct snapshot_backend *row = &s->backends[b->backend_id[0]];
 		endpoint_format(&row->address, row->port, backend, sizeof(backend));

@@ -109,7 +109,6 @@ static inline void fetch_rows(const struct pipeline *p, const struct flow_record
 	uint32_t id = r->backend_id;
 	if (unlikely(id >= p->snapshot->n_backends || id >= p->n_backend_counters))
 		return;
-	__builtin_prefetch(&p->snapshot->backends[id], 0, 3);
 	__builtin_prefetch(&p->backend_counters[id], 1, 3);
 	if (side == FLOW_SIDE_BACKEND) // there are few source addresses
 		__builtin_prefetch(&p->snapshot->own[r->vip_slot], 0, 3);
@@ -164,7 +163,7 @@ static void look_again(struct pipeline *p, struct burst *b, uint32_t i, const st
 struct burst_facts {
 	uint8_t route_tag;
 	const struct snapshot_own *own;
-	const struct snapshot_backend *backends;
+	const struct snapshot *snapshot;
 	uint32_t n_backends; // with a row and a block of counters
 };
 
@@ -229,11 +228,9 @@ static __rte_always_inline bool forward_plain(
 	OPAQUE(to);
 	if (unlikely(!flow_is_steady(p, r, packet) || id >= f->n_backends))
 		return false;
-	const struct snapshot_backend *backend = &f->backends[id];
 	uint32_t nexthop = (&r->nexthop_client)[to];
 	// NEXTHOP_NONE and NEXTHOP_MISSING lie beyond every table.
-	if (unlikely((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
-			     SNAPSHOT_BACKEND_LISTED ||
+	if (unlikely(!snapshot_backend_stays(f->snapshot, id) ||
 		     r->route_generation != f->route_tag || nexthop >= p->nexthops.n_entries ||
 		     (r->flags & FLOW_FLAGS_ODD)))
 		return false;
@@ -244,7 +241,6 @@ static __rte_always_inline bool forward_plain(
 		return false;
 	const struct packet_macs macs = packet_macs_of_words(hop, port);
 	b->backend_id[i] = id;
-	b->listener_idx[i] = backend->listener_idx;
 	b->out_port[i] = nexthop_word_port(hop);
 	b->nexthop[i] = (uint16_t)nexthop;
 	b->verdict[i] = PIPELINE_FORWARD;
@@ -371,7 +367,7 @@ static __rte_noinline void decide_mixed(struct pipeline *p, struct burst *b,
 static void stage_decide(struct pipeline *p, struct burst *b, const struct pending *pending)
 {
 	const struct snapshot *s = p->snapshot;
-	const struct burst_facts facts = { route_tag(s->fib), s->own, s->backends,
+	const struct burst_facts facts = { route_tag(s->fib), s->own, s,
 		s->n_backends < p->n_backend_counters ? s->n_backends : p->n_backend_counters };
 	for (uint32_t k = 0; k < pending->n; k++) {
 		uint32_t i = pending->at[k];

@@ -61,7 +61,7 @@ struct burst {
 	struct address want[BURST_MAX]; // for WAIT
 	uint32_t backend_id
 		[BURST_MAX]; // what it was matched to, for replay and trace; SNAPSHOT_BACKEND_NONE
-	uint32_t listener_idx[BURST_MAX]; // UINT32_MAX
+	uint32_t listener_idx[BURST_MAX]; // for pipeline_listener
 	// Held earlier, given up now: counted as dropped, to be freed by the caller.
 	uint32_t n_given_up;
 	struct rte_mbuf *given_up[BURST_MAX];
@@ -165,6 +165,16 @@ void pipeline_init(struct pipeline *p);
 // Runs all stages. Counts every packet's fate except what only the caller knows (received, sent, punted, queue-full drops):
 // flows, hits, misses, answers, and drops by reason for PIPELINE_DROP and PIPELINE_REPLY are counted here, `generated` too.
 void pipeline_run(struct pipeline *p, struct burst *b);
+
+// Listener of a packet that was run with snapshot s: the one that was asked, else its backend's, whose row is not read for this by a
+// packet that just goes on. UINT32_MAX: none.
+static inline uint32_t pipeline_listener(
+	const struct snapshot *s, const struct burst *b, uint32_t i)
+{
+	if (b->listener_idx[i] != UINT32_MAX || b->backend_id[i] >= s->n_backends)
+		return b->listener_idx[i];
+	return s->backends[b->backend_id[i]].listener_idx;
+}
 
 // A held packet that waits for nothing any more, or travels between workers, carries port and hops in mbuf->port.
 static inline uint16_t pipeline_mark(uint8_t in_port, uint8_t hops)

@@ -82,6 +82,7 @@ struct build {
 	struct snapshot_address_cell *address_cells;
 	struct snapshot_listener *listeners;
 	struct snapshot_backend *backends;
+	uint64_t *staying;
 	struct snapshot_service *services;
 	uint32_t *listener_cells;
 	struct prefix *sources;
@@ -148,6 +149,12 @@ void build_own_set(struct build *b, struct snapshot_address_cell *cell,
 // zeroed, the hash empty.
 void build_place_listeners(struct build *b);
 void build_fill_policies(struct build *b);
+// Backend id's row was made, or cleared: whether it stays, apart from it.
+void build_note_staying(struct build *b, uint32_t id);
+static inline size_t build_staying_words(uint32_t n_backends)
+{
+	return (n_backends + 63u) / 64;
+}
 // A number without a row that is not FREE: a backend that is no longer desired.
 void build_linger(struct build *b, uint32_t id);
 

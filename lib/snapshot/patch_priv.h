@@ -54,7 +54,8 @@ int patch_touch(struct patch *p, const struct address *address);
 void *patch_copy(struct patch *p, const void *from, size_t n, size_t n_room, size_t size);
 // What the changed and gone services no longer have, and what lingered before.
 void patch_linger(struct patch *p);
-void patch_fill_idle(struct patch *p); // of every row that was made anew
+// What is kept apart of every row that was made anew.
+void patch_fill_apart(struct patch *p);
 // Ids of changed service i, which have been given, in memory that stays. NULL: out of memory, noted.
 const uint32_t *patch_keep_ids(struct patch *p, uint32_t i);
 

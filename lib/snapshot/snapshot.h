@@ -149,6 +149,8 @@ struct snapshot {
 	const uint32_t *ranges; // listener indices, grouped by own address
 	const struct prefix *sources;
 	const struct snapshot_backend *backends;
+	// A bit by backend_id, 64 in a word: snapshot_backend_stays. Apart from the rows, which are cold when there are many.
+	const uint64_t *staying;
 	const struct snapshot_idle *idle;
 	uint32_t n_backends; // backend_ids 0..n-1
 	uint32_t n_services;
@@ -161,6 +163,12 @@ struct snapshot {
 	const struct nexthop_fib *fib;
 	void *owner; // [control] what to free when retired
 };
+
+// Do flows of this backend (below n_backends) go on? It is LISTED, and not to be RESET.
+static inline bool snapshot_backend_stays(const struct snapshot *s, uint32_t backend_id)
+{
+	return s->staying[backend_id / 64] >> backend_id % 64 & 1;
+}
 
 static inline uint32_t snapshot_address_hash(const struct address *a)
 {

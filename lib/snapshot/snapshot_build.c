@@ -175,6 +175,7 @@ static void allocate(struct build *b)
 	c->parts = build_take(b, flats, s->n_services, sizeof(*c->parts));
 	b->listeners = build_take(b, flats, n.n_listeners, sizeof(*b->listeners));
 	b->backends = build_take(b, flats, s->n_backends, sizeof(*b->backends));
+	b->staying = build_take(b, flats, build_staying_words(s->n_backends), sizeof(*b->staying));
 	if (table_set_init(&c->root->tables, n.n_tables) != 0)
 		build_fail(b, ENOMEM);
 	build_scratch(b, n.n_largest);
@@ -391,7 +392,17 @@ static void fill_lingering(struct build *b)
 		build_linger(b, i);
 }
 
-static void fill_idle(struct build *b)
+void build_note_staying(struct build *b, uint32_t id)
+{
+	uint8_t flags = b->backends[id].flags;
+	uint64_t bit = 1ull << id % 64;
+	b->staying[id / 64] &= ~bit;
+	if ((flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) == SNAPSHOT_BACKEND_LISTED)
+		b->staying[id / 64] |= bit;
+}
+
+// What is kept of every row apart from it.
+static void fill_apart(struct build *b)
 {
 	uint32_t n = b->s->n_backends;
 	struct snapshot_idle *idle = build_take(b, &b->compiled->flats, n, sizeof(*idle));
@@ -402,6 +413,7 @@ static void fill_idle(struct build *b)
 		idle[i].policy = row->policy;
 		if (row->listener_idx < b->n_listeners)
 			idle[i].affinity_s = b->listeners[row->listener_idx].affinity_s;
+		build_note_staying(b, i);
 	}
 	b->s->idle = idle;
 }
@@ -481,7 +493,7 @@ static void build_fill(struct build *b)
 	build_place_listeners(b);
 	count_backends(b);
 	fill_lingering(b);
-	fill_idle(b);
+	fill_apart(b);
 	build_fill_policies(b);
 	fill_tunnel_sources(b);
 	note_snat(b);
@@ -501,6 +513,7 @@ static void build_seal(struct build *b)
 	s->listener_cells = b->listener_cells;
 	s->sources = b->sources;
 	s->backends = b->backends;
+	s->staying = b->staying;
 	s->services = b->services;
 }
 

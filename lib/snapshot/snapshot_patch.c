@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A snapshot from the one before, where some services are other than they were: what a cluster does all day.
 //
-//   only endpoints are (here):      flats ──► backends, idle, listeners, parts        copied, rows of the changed services made anew
+//   only endpoints are (here):      flats ──► backends, staying, idle, listeners, parts  copied, rows of the changed services made anew
 //                                   shape, root ──► the rest                          shared
 //   services came, went or have     flats, shape ──► copied and spliced               every index of a service or listener moves
 //   other addresses, listeners,     root ──► names, members and tables of the others  shared
@@ -324,10 +324,16 @@ void *patch_copy(struct patch *p, const void *from, size_t n, size_t n_room, siz
 	return mem;
 }
 
+static void clear_row(struct build *b, uint32_t id)
+{
+	b->backends[id] = (struct snapshot_backend){ 0 };
+	build_note_staying(b, id);
+}
+
 static void clear_part(struct patch *p, const struct build_part *part)
 {
 	for (uint32_t k = 0; part && k < part->n_ids; k++)
-		p->b.backends[part->ids[k]] = (struct snapshot_backend){ 0 };
+		clear_row(&p->b, part->ids[k]);
 }
 
 // Rows that are made anew: of services as they were, and of what lingered.
@@ -337,7 +343,7 @@ static void clear_rows(struct patch *p)
 	for (uint32_t i = 0; i < p->n_changed; i++)
 		clear_part(p, patch_part_before(p, p->changed[i]));
 	for (uint32_t i = 0; i < before->n_lingering; i++)
-		p->b.backends[before->lingering[i]] = (struct snapshot_backend){ 0 };
+		clear_row(&p->b, before->lingering[i]);
 }
 
 static void linger_part(struct patch *p, const struct build_part *part)
@@ -364,23 +370,24 @@ void patch_linger(struct patch *p)
 		build_linger(&p->b, before->lingering[i]);
 }
 
-static void idle_row(struct patch *p, uint32_t id)
+static void fill_apart(struct patch *p, uint32_t id)
 {
 	const struct snapshot_backend *row = &p->b.backends[id];
 	p->idle[id] = (struct snapshot_idle){ .policy = row->policy };
 	if (row->listener_idx < p->b.s->n_listeners)
 		p->idle[id].affinity_s = p->b.listeners[row->listener_idx].affinity_s;
+	build_note_staying(&p->b, id);
 }
 
-void patch_fill_idle(struct patch *p)
+void patch_fill_apart(struct patch *p)
 {
 	const struct build *b = &p->b;
 	for (uint32_t i = 0; i < b->n_ids; i++)
-		idle_row(p, b->ids[i]);
+		fill_apart(p, b->ids[i]);
 	for (uint32_t i = 0; i < b->before->n_lingering; i++)
-		idle_row(p, b->before->lingering[i]);
+		fill_apart(p, b->before->lingering[i]);
 	for (uint32_t i = 0; i < b->compiled->n_lingering; i++)
-		idle_row(p, b->compiled->lingering[i]);
+		fill_apart(p, b->compiled->lingering[i]);
 }
 
 // ---------------------------------------------------------------- endpoints alone
@@ -394,6 +401,8 @@ static void make_flats(struct patch *p)
 	s->n_backends = b->input->registry->n_backends;
 	b->backends = patch_copy(
 		p, before->backends, before->n_backends, s->n_backends, sizeof(*b->backends));
+	b->staying = patch_copy(p, before->staying, build_staying_words(before->n_backends),
+		build_staying_words(s->n_backends), sizeof(*b->staying));
 	b->listeners = patch_copy(p, before->listeners, before->n_listeners, before->n_listeners,
 		sizeof(*b->listeners));
 	b->compiled->parts = patch_copy(p, b->before->parts, before->n_services, before->n_services,
@@ -438,6 +447,7 @@ static void seal(struct patch *p)
 	b->s->generation = b->input->generation;
 	b->s->fib = b->input->fib;
 	b->s->backends = b->backends;
+	b->s->staying = b->staying;
 	b->s->listeners = b->listeners;
 	b->s->idle = p->idle;
 	b->compiled->snat = b->before->snat;
@@ -461,7 +471,7 @@ static int make(struct patch *p)
 	if (b->rc == 0)
 		patch_linger(p);
 	if (b->rc == 0)
-		patch_fill_idle(p);
+		patch_fill_apart(p);
 	return b->rc;
 }
 

@@ -167,6 +167,7 @@ static void allocate(struct patch *p)
 	c->parts = build_take(b, flats, s->n_services, sizeof(*c->parts));
 	b->listeners = build_take(b, flats, s->n_listeners, sizeof(*b->listeners));
 	b->backends = build_take(b, flats, s->n_backends, sizeof(*b->backends));
+	b->staying = build_take(b, flats, build_staying_words(s->n_backends), sizeof(*b->staying));
 	p->idle = patch_copy(p, b->before_snapshot->idle, b->before_snapshot->n_backends,
 		s->n_backends, sizeof(*p->idle));
 	if (b->rc == 0)
@@ -319,6 +320,7 @@ static void copy_rows(struct patch *p)
 		*to = *from;
 		to->service_idx = p->moved_to[from->service_idx];
 		to->listener_idx += p->shift[from->service_idx];
+		build_note_staying(&p->b, id);
 	}
 }
 
@@ -412,7 +414,7 @@ int splice_make(struct patch *p)
 	build_fill_policies(b);
 	if (b->rc != 0)
 		return b->rc;
-	patch_fill_idle(p);
+	patch_fill_apart(p);
 	seal(b);
 	return 0;
 }

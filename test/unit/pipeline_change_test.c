@@ -86,8 +86,7 @@ static void reset_ends_a_flow_once(void **state)
 	struct world w;
 	world_init(&w, 1000, 1024, 65535);
 	struct flow_record *r = establish(&w, &b);
-	struct snapshot_backend *backends = (struct snapshot_backend *)w.snapshot->backends;
-	backends[r->backend_id].flags |= SNAPSHOT_BACKEND_RESET;
+	world_reset_backend(&w, r->backend_id);
 	for (uint32_t i = 0; i < 4; i++)
 		b.mbufs[i] = client_frame(5000, TCP_ACK);
 	run_burst(&w, &b, 4);
@@ -199,6 +198,9 @@ static void live_flow_takes_the_new_policy(void **state)
 	w.now_ns += CLOCK_S;
 	run_one(&w, &b, client_frame(5000, TCP_ACK));
 	assert_int_equal(r->policy, l->policy);
+	run_one(&w, &b,
+		client_frame(5000, TCP_ACK)); // and with every packet it is known whose it is
+	assert_int_equal(pipeline_listener(w.snapshot, &b, 0), backend->listener_idx);
 	world_fini(&w);
 }
 

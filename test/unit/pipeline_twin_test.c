@@ -150,17 +150,18 @@ static void run_one_by_one(struct twin *t, const struct plan *plans)
 		all->out_port[i] = b->out_port[0];
 		all->nexthop[i] = b->nexthop[0];
 		all->backend_id[i] = b->backend_id[0];
-		all->listener_idx[i] = b->listener_idx[0];
+		all->listener_idx[i] = pipeline_listener(t->w.snapshot, b, 0);
 	}
 }
 
-static void same_fates(const struct burst *x, const struct burst *y, bool same_bytes)
+static void same_fates(
+	const struct snapshot *s, const struct burst *x, const struct burst *y, bool same_bytes)
 {
 	for (uint32_t i = 0; i < BURST_MAX; i++) {
 		assert_int_equal(x->verdict[i], y->verdict[i]);
 		assert_int_equal(x->reason[i], y->reason[i]);
 		assert_int_equal(x->backend_id[i], y->backend_id[i]);
-		assert_int_equal(x->listener_idx[i], y->listener_idx[i]);
+		assert_int_equal(pipeline_listener(s, x, i), pipeline_listener(s, y, i));
 		if (x->verdict[i] != PIPELINE_DROP && x->verdict[i] != PIPELINE_PUNT)
 			assert_int_equal(x->out_port[i], y->out_port[i]);
 		if (x->verdict[i] == PIPELINE_FORWARD)
@@ -210,10 +211,8 @@ static void change(struct twin twins[2], uint64_t *seed)
 		w->now_ns += (200 + (r >> 8) % 4000) * CLOCK_MS;
 		if (r % 4 == 0)
 			world_publish(w, (uint32_t)(r >> 32) % ((1u << BACKENDS) - 1) + 1);
-		struct snapshot_backend *rows =
-			(struct snapshot_backend *)(uintptr_t)w->snapshot->backends;
 		if (r % 8 == 0)
-			rows[(r >> 40) % w->snapshot->n_backends].flags |= SNAPSHOT_BACKEND_RESET;
+			world_reset_backend(w, (uint32_t)(r >> 40) % w->snapshot->n_backends);
 	}
 }
 
@@ -234,7 +233,7 @@ static void check(struct world_shape shape, bool same_bytes)
 			plan_make(&plans[i], &seed, &twins[0].w.workers[0].flows);
 		run_together(&twins[0], plans);
 		run_one_by_one(&twins[1], plans);
-		same_fates(&twins[0].all, &twins[1].all, same_bytes);
+		same_fates(twins[0].w.snapshot, &twins[0].all, &twins[1].all, same_bytes);
 		same_tables(&twins[0].w, &twins[1].w);
 		for (uint32_t i = 0; i < BURST_MAX; i++) {
 			n_forwarded += twins[0].all.verdict[i] == PIPELINE_FORWARD;

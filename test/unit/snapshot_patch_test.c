@@ -253,6 +253,8 @@ static void backend_text(const struct side *side, uint32_t id, char *buf, size_t
 	const struct snapshot_backend *b = &s->backends[id];
 	const struct registry_backend *known = &side->registry->backends[id];
 	char text[ADDRESS_TEXT_LEN], name[160];
+	assert_int_equal(snapshot_backend_stays(s, id),
+		(b->flags & SNAPSHOT_BACKEND_LISTED) && !(b->flags & SNAPSHOT_BACKEND_RESET));
 	if (known->use.state == REGISTRY_FREE) {
 		assert_int_equal(b->flags, 0);
 		buf[0] = '\0';

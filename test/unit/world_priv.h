@@ -103,6 +103,15 @@ static inline struct service *web_service(uint32_t mask, const struct world_shap
 	return s;
 }
 
+// The backend's flows are to be reset from now on, as in a snapshot that says so.
+static inline void world_reset_backend(struct world *w, uint32_t backend_id)
+{
+	struct snapshot_backend *rows = (struct snapshot_backend *)(uintptr_t)w->snapshot->backends;
+	uint64_t *staying = (uint64_t *)(uintptr_t)w->snapshot->staying;
+	rows[backend_id].flags |= SNAPSHOT_BACKEND_RESET;
+	staying[backend_id / 64] &= ~(1ull << backend_id % 64);
+}
+
 static inline void world_publish(struct world *w, uint32_t mask)
 {
 	struct error err = { 0 };
