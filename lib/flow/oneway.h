@@ -145,7 +145,8 @@ void oneway_close(struct oneway_table *table);
 // Position = line * 4 + slot in both families.
 static inline uint64_t *oneway_word_at(const struct oneway_table *table, uint32_t ref)
 {
-	return (uint64_t *)((char *)table->lines + (ref >> 2) * 64ull) + (ref & 3);
+	uint64_t first = ref & ~3u; // of the line's 8 words
+	return (uint64_t *)table->lines + (first + ref);
 }
 // The answer of the entry at `ref`, which a look-up or add gave; good as long as n_moves has not changed and the entry was
 // not removed. [worker]
@@ -166,6 +167,22 @@ static inline uint64_t oneway_stamp(uint64_t coarse, uint32_t now_s)
 {
 	uint32_t stamp = now_s >> (coarse ? ONEWAY_COARSE_UNIT_LOG : 0);
 	return (stamp & ONEWAY_STAMP_MASK) << ONEWAY_STAMP_SHIFT;
+}
+// What is alike in the words of all flows that a packet leaves as they are, if it has none of the flags that change a state:
+// established, or UDP beyond its first packet, and stamped in this second. Stamp, its unit, and the two bits of the state that both
+// have.
+#define ONEWAY_STEADY_BITS 19
+_Static_assert((ONEWAY_ESTABLISHED ^ ONEWAY_UDP) == 4 && ONEWAY_ESTABLISHED < 4,
+	"the lower two bits of these and of no other state");
+static inline uint32_t oneway_steady(uint64_t word)
+{
+	return (uint32_t)(word >> ONEWAY_STAMP_SHIFT) & ((1u << ONEWAY_STEADY_BITS) - 1);
+}
+// ... and what that is, in either unit.
+static inline uint32_t oneway_steady_now(uint64_t coarse, uint32_t now_s)
+{
+	return oneway_steady(oneway_stamp(coarse, now_s) | coarse |
+			     (uint64_t)ONEWAY_ESTABLISHED << ONEWAY_STATE_SHIFT);
 }
 // Seconds without a packet: exact, or up to 15 more than that when the entry is coarse.
 static inline uint32_t oneway_idle_at(uint64_t word, uint32_t now_s)

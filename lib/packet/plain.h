@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 // Hot path: no allocation, lock, log, system call.
-// The plain packet: TCP or UDP, whole, no options or extension headers, nothing wrong, its headers in the first segment. Nearly every
+// The plain packet: TCP or UDP, whole, no options or extension headers, nothing wrong, all of it in one segment. Nearly every
 // packet is one. What is done with it is here to be inlined into the pipeline's loops; each function does nothing and says false where a
 // packet is not plain enough, and its caller then takes the one in packet.h that knows everything. Both must agree: unit tests and
 // fuzzers compare them. SCTP goes the long way: a third protocol here costs every TCP packet 2 instructions.
@@ -67,11 +67,15 @@ static __rte_always_inline void plain_store(struct packet *out, const struct pla
 {
 	uint64_t offsets = (uint64_t)PLAIN_L3 << 32 |
 			   (uint64_t)(rest->is_v6 ? PLAIN_L4_V6 : PLAIN_L4_V4) << 48;
-	uint64_t words[3] = { rest->ports | offsets,
-		rest->l3_length | rest->l4_length << 16 | (uint64_t)rest->protocol << 32 |
-			(uint64_t)PACKET_FLOW << 40 | (uint64_t)rest->tcp_flags << 56,
-		rest->ttl | (uint64_t)rest->is_v6 << 8 | 1u << 16 };
-	memcpy((char *)out + offsetof(struct packet, src_port), words, sizeof(words));
+	uint64_t first = rest->ports | offsets;
+	uint64_t second = rest->l3_length | rest->l4_length << 16 | (uint64_t)rest->protocol << 32 |
+			  (uint64_t)PACKET_FLOW << 40 | (uint64_t)rest->tcp_flags << 56;
+	uint64_t third = rest->ttl | (uint64_t)rest->is_v6 << 8 | 1u << 16;
+	char *at = (char *)out + offsetof(struct packet, src_port);
+	// Each for itself: gcc copies an array of them by way of the stack, as a vector that waits for its halves.
+	memcpy(at, &first, sizeof(first));
+	memcpy(at + 8, &second, sizeof(second));
+	memcpy(at + 16, &third, sizeof(third));
 }
 #define PLAIN_AT(field, word, byte)                                                     \
 	_Static_assert(offsetof(struct packet, field) ==                                \
@@ -91,18 +95,17 @@ PLAIN_AT(is_v6, 2, 1);
 PLAIN_AT(have_addresses, 2, 2);
 _Static_assert(sizeof(struct packet) == offsetof(struct packet, src_port) + 24, "all of it");
 
-// Ports and flags. n_here: bytes of L4 in the first segment, a TCP header at least; n: of all, negative when the IP header lies.
-static __rte_always_inline bool plain_l4(
-	const uint8_t *l4, uint32_t n_here, int32_t n, struct plain_rest *rest)
+// Ports and flags. n: bytes of L4, all of them here, negative when the IP header lies. At least a TCP header can be read.
+static __rte_always_inline bool plain_l4(const uint8_t *l4, int32_t n, struct plain_rest *rest)
 {
 	memcpy(&rest->ports, l4, sizeof(rest->ports));
 	rest->l4_length = (uint32_t)n;
 	if (likely(rest->protocol == NET_PROTO_TCP)) {
 		const struct tcp_header *tcp = (const void *)l4;
-		uint32_t header_length = tcp->offset >> 2 & 0x3c;
 		rest->tcp_flags = tcp->flags;
-		return likely(header_length >= sizeof(*tcp) && (int32_t)header_length <= n &&
-			      header_length <= n_here && plain_tcp_flags_ok(tcp->flags));
+		return likely(tcp->offset >= sizeof(*tcp) << 2) &&
+		       likely((tcp->offset >> 2 & 0x3c) <= n) &&
+		       likely(plain_tcp_flags_ok(tcp->flags));
 	}
 	const struct udp_header *udp = (const void *)l4;
 	rest->tcp_flags = 0;
@@ -118,11 +121,10 @@ static __rte_always_inline bool plain_v4(
 	uint8_t top = (uint8_t)ip->src;
 	struct plain_rest rest = { .l3_length = total, .protocol = ip->protocol, .ttl = ip->ttl };
 	if (unlikely(ip->version_ihl != 0x45 || (ip->fragment & RTE_BE16(0x3fff)) ||
-		     PLAIN_L3 + total > mbuf->pkt_len || (uint8_t)(top - 1) >= 223 || top == 127 ||
+		     PLAIN_L3 + total > mbuf->data_len || (uint8_t)(top - 1) >= 223 || top == 127 ||
 		     !plain_v4_checksum_ok(mbuf, ip)))
 		return false;
-	if (unlikely(!plain_l4(bytes + PLAIN_L4_V4, mbuf->data_len - PLAIN_L4_V4,
-		    (int32_t)(total - sizeof(*ip)), &rest)))
+	if (unlikely(!plain_l4(bytes + PLAIN_L4_V4, (int32_t)(total - sizeof(*ip)), &rest)))
 		return false;
 	out->src = address_from_v4(ip->src);
 	out->dst = address_from_v4(ip->dst);
@@ -136,7 +138,7 @@ static __rte_always_inline bool plain_v6(
 	const struct v6_header *ip = (const void *)(bytes + PLAIN_L3);
 	uint32_t n_payload = rte_be_to_cpu_16(ip->payload_length), n_first = mbuf->data_len;
 	if (n_first < PLAIN_L4_V6 + sizeof(struct tcp_header) || bytes[PLAIN_L3] >> 4 != 6 ||
-		n_payload > UINT16_MAX - sizeof(*ip) || PLAIN_L4_V6 + n_payload > mbuf->pkt_len)
+		n_payload > UINT16_MAX - sizeof(*ip) || PLAIN_L4_V6 + n_payload > n_first)
 		return false;
 	// IPv4-mapped addresses begin with 0, and so does every impossible source but multicast.
 	uint8_t src_top = bytes[PLAIN_L3 + 8], dst_top = bytes[PLAIN_L3 + 24];
@@ -146,8 +148,7 @@ static __rte_always_inline bool plain_v6(
 		.protocol = ip->next_header,
 		.ttl = ip->hop_limit,
 		.is_v6 = true };
-	if (unlikely(!plain_l4(
-		    bytes + PLAIN_L4_V6, n_first - PLAIN_L4_V6, (int32_t)n_payload, &rest)))
+	if (unlikely(!plain_l4(bytes + PLAIN_L4_V6, (int32_t)n_payload, &rest)))
 		return false;
 	out->src = ip->src;
 	out->dst = ip->dst;
@@ -236,35 +237,35 @@ static __rte_always_inline void packet_nat_plain(struct rte_mbuf *mbuf, const st
 	plain_nat_l4(frame + p->l4_offset, p, ports, delta);
 }
 
-// As packet_rewrite_ipip for IPv4 in IPv4. id as in struct packet_outer. True: done.
+// As packet_rewrite_ipip for IPv4 in IPv4. *id as in struct packet_outer, read where it is needed. The packet is one that packet_parse has parsed: its IP
+// header follows the Ethernet header. True: done.
 static __rte_always_inline bool packet_ipip_plain(struct rte_mbuf *mbuf, const struct packet *p,
-	rte_be32_t src, rte_be32_t dst, uint16_t id, const struct packet_macs *macs)
+	rte_be32_t src, rte_be32_t dst, const uint16_t *id, const struct packet_macs *macs)
 {
-	enum { HEAD = PLAIN_L3 + sizeof(struct v4_header) };
-	uint32_t room = mbuf->data_off + p->l3_offset, length = p->l3_length;
-	if (unlikely(p->is_v6 || mbuf->nb_segs > 1 || room < HEAD || length > UINT16_MAX - HEAD))
+	enum { ROOM = sizeof(struct v4_header), HEAD = PLAIN_L3 + ROOM };
+	uint32_t offset = mbuf->data_off, length = p->l3_length;
+	if (unlikely(p->is_v6 || mbuf->nb_segs > 1 || offset < ROOM || length > UINT16_MAX - HEAD))
 		return false;
-	uint8_t *at = (uint8_t *)mbuf->buf_addr + room - HEAD;
+	offset -= ROOM;
+	uint8_t *at = (uint8_t *)mbuf->buf_addr + offset;
 	const struct plain_words *inner = (const void *)(at + HEAD);
 	struct plain_words *outer = (void *)(at + PLAIN_L3);
-	mbuf->data_off = (uint16_t)(room - HEAD);
+	mbuf->data_off = (uint16_t)offset;
 	mbuf->data_len = (uint16_t)(length + HEAD);
 	mbuf->pkt_len = length + HEAD;
 	// version, TOS, length; id or DF; TTL 64, protocol 4
-	uint32_t first =
-		(inner->w[0] & RTE_BE32(0x00ff0000)) |
-		rte_cpu_to_be_32(0x45000000u + length + (uint32_t)sizeof(struct v4_header));
+	uint32_t first = (inner->w[0] & RTE_BE32(0x00ff0000)) |
+			 rte_cpu_to_be_32(0x45000000u + length + ROOM);
 	uint32_t second = inner->w[1] & RTE_BE32(0x00004000);
 	if (second == 0)
-		second = rte_cpu_to_be_32((uint32_t)id << 16);
+		second = rte_cpu_to_be_32((uint32_t)*id << 16);
 	const uint32_t third = RTE_BE32(0x40040000);
-	uint16_t sum = checksum_fold((uint64_t)first + second + third + src + dst);
+	uint32_t sum = checksum_fold((uint64_t)first + second + third + src + dst);
 	plain_write_macs(at, macs);
 	((struct eth_header *)(void *)at)->type = RTE_BE16(NET_ETHERTYPE_V4);
 	outer->w[0] = first;
 	outer->w[1] = second;
-	outer->w[2] = third;
-	((struct v4_header *)(void *)outer)->checksum = (rte_be16_t)~sum;
+	outer->w[2] = third | ~sum << 16;
 	outer->w[3] = src;
 	outer->w[4] = dst;
 	return true;

@@ -266,12 +266,14 @@ static inline bool classify_plain(struct burst *b, uint32_t i,
 	struct pending *to = lists->nat;
 	uint32_t side = (uint32_t)cell->kind - SNAPSHOT_OWN_VIP;
 	if (unlikely(packet->kind != PACKET_FLOW || !address_equal(&cell->address, &packet->dst) ||
-		     side > 1 || is_beyond_range(range, packet, side)))
+		     side > 1))
 		return false;
-	if (cell->tables & SNAPSHOT_TABLE_ONEWAY) {
-		if (unlikely(cell->tables & SNAPSHOT_TABLE_NAT))
+	if (cell->tables & SNAPSHOT_TABLE_ONEWAY) { // a VIP, if that is all
+		if (unlikely((cell->tables & SNAPSHOT_TABLE_NAT) | side))
 			return false;
 		to = lists->oneway;
+	} else if (unlikely(is_beyond_range(range, packet, side))) {
+		return false;
 	}
 	b->side[i] = (uint8_t)side;
 	uint32_t ports;
@@ -292,10 +294,11 @@ uint64_t stage_classify(
 	const struct lists lists = { nat, oneway };
 	const struct port_range range = { p->snat_port_min, p->snat_port_max, p->worker_idx,
 		p->n_workers, snat_reciprocal(p->n_workers) };
+	const struct snapshot_address_cell *all = p->snapshot->address_cells;
 	nat->n = oneway->n = 0;
 	parse_all(p, b, cells);
 	for (uint32_t i = 0; i < b->n; i++) {
-		const struct snapshot_address_cell *cell = &p->snapshot->address_cells[cells[i]];
+		const struct snapshot_address_cell *cell = &all[cells[i]];
 		if (likely(classify_plain(b, i, cell, &range, &lists)))
 			continue;
 		enum destiny to = classify_one(p, b, i, &nat->keys[nat->n]);

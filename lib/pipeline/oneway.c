@@ -259,19 +259,81 @@ struct burst_facts {
 	const struct snapshot_backend *backends;
 	uint32_t n_backends; // with a row and a block of counters
 	uint32_t generation;
+	uint32_t steady_fine; // oneway_steady of entries that go on as they are
+	uint32_t steady_coarse;
+	uint64_t n_nexthops;
 	rte_be32_t source_v4;
 };
 
-// Does the entry's flow go on as it is? Known, steady, once more in this second.
+// Does the entry's flow go on as it is? Known, steady, once more in this second. (Packets of UDP flows have no flags.)
 static inline bool entry_is_plain(
-	const struct pipeline *p, uint64_t word, const struct packet *packet)
+	uint64_t word, const struct packet *packet, const struct burst_facts *f)
 {
-	enum oneway_state state = oneway_state(word);
-	bool steady = state == ONEWAY_UDP ||
-		      (state == ONEWAY_ESTABLISHED &&
-			      !(packet->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)));
-	return steady && oneway_stamp(word & ONEWAY_COARSE, p->oneway.now_s) ==
-				 (word & ONEWAY_STAMP_MASK << ONEWAY_STAMP_SHIFT);
+	uint32_t steady = oneway_steady(word);
+	return likely(!(packet->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))) &&
+	       (likely(steady == f->steady_fine) || steady == f->steady_coarse);
+}
+
+// Way of a backend that was found in the FIB of this generation and serves this mode: its next hop; else some number beyond all
+// tables.
+static inline uint64_t block_nexthop(
+	const struct pipeline_backend_counters *block, uint32_t generation, uint32_t mode)
+{
+	uint64_t way, wanted = generation | (uint64_t)(mode + 1) << 48;
+	memcpy(&way, &block->fib_generation, sizeof(way));
+	way ^= wanted;
+	return way >> 32 | way << 32;
+}
+#define BLOCK_AT(field, bytes)                                                               \
+	_Static_assert(                                                                      \
+		offsetof(struct pipeline_backend_counters, field) ==                         \
+				offsetof(struct pipeline_backend_counters, fib_generation) + \
+					(bytes) &&                                           \
+			RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN,                                 \
+		"place of " #field)
+BLOCK_AT(nexthop, 4);
+BLOCK_AT(ready_mode, 6);
+BLOCK_AT(pad, 7); // 0
+
+// Words of a next hop with a MAC, and of the port that it says. False: it has none.
+struct hop_words {
+	uint64_t hop;
+	uint64_t port;
+	uint8_t out_port;
+};
+static inline bool hop_load(const struct pipeline *p, uint32_t nexthop, struct hop_words *out)
+{
+	uint64_t hop = nexthop_load(&p->nexthops, (uint16_t)nexthop);
+	// A port's index, unless the state is another.
+	uint64_t port_idx = hop >> 48 ^ NEXTHOP_VALID << 8;
+	if (unlikely(port_idx > UINT8_MAX))
+		return false;
+	out->hop = hop;
+	out->port = port_mac_word(&p->ports[port_idx]);
+	out->out_port = (uint8_t)port_idx;
+	return true;
+}
+
+#define ROW_WORD(flags, mode) ((uint32_t)(flags) << 16 | (uint32_t)(mode) << 21)
+_Static_assert(
+	offsetof(struct snapshot_backend, policy) == offsetof(struct snapshot_backend, port) + 3 &&
+		RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN,
+	"five bits of flags and three of the mode lie in the byte between");
+// Is the backend's row that of a listed one with this mode? Flags and mode are compared as they lie side by side.
+static inline bool row_is_plain(const struct snapshot_backend *backend, uint32_t mode)
+{
+	uint32_t word;
+	memcpy(&word, &backend->port, sizeof(word));
+	return (word & ROW_WORD(SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET, 7)) ==
+	       ROW_WORD(SNAPSHOT_BACKEND_LISTED, mode);
+}
+
+static inline void leave_plain(
+	struct burst *b, uint32_t i, uint32_t nexthop, const struct hop_words *words)
+{
+	b->out_port[i] = words->out_port;
+	b->nexthop[i] = (uint16_t)nexthop;
+	b->verdict[i] = PIPELINE_FORWARD;
 }
 
 // Bytes of new headers by mode and family of the backend, as packet_tunnel_overhead has it.
@@ -281,57 +343,65 @@ static const uint8_t overheads[][2] = {
 	[SNAPSHOT_L2DSR] = { 0, 0 },
 };
 
-// The same where it is not IPv4 in IPv4.
-static __rte_noinline bool prepend_other(struct pipeline *p, struct burst *b, uint32_t i,
-	const struct packet_macs *macs, uint64_t hash)
+// send_plain where it is not IPv4 in IPv4.
+static __rte_noinline bool send_plain_other(
+	struct pipeline *p, struct burst *b, uint32_t i, uint64_t hash, const struct burst_facts *f)
 {
-	struct packet_outer outer = {
-		.macs = *macs,
+	uint32_t id = b->backend_id[i], n_bytes = b->packets[i].l3_length;
+	struct pipeline_backend_counters *block = &p->backend_counters[id];
+	const struct snapshot_backend *backend = &f->backends[id];
+	uint32_t mode = backend->mode;
+	struct hop_words words;
+	bool is_v6 = !address_is_v4(&backend->address);
+	uint64_t nexthop = block_nexthop(block, f->generation, mode); // known: it is a one-way mode
+	if (unlikely(!row_is_plain(backend, mode) || nexthop >= f->n_nexthops ||
+		     !hop_load(p, (uint32_t)nexthop, &words) ||
+		     n_bytes + overheads[mode][is_v6] > port_word_mtu(words.port)))
+		return false;
+	const struct packet_outer outer = {
+		.macs = packet_macs_of_words(words.hop, words.port),
 		.id = p->tunnel_id,
 		.entropy = (uint16_t)hash,
 	};
-	return prepend(p, b, i, &p->snapshot->backends[b->backend_id[i]], &outer);
+	if (unlikely(!prepend(p, b, i, backend, &outer)))
+		return false; // said by name there
+	p->tunnel_id++;
+	block_count(block, FLOW_SIDE_CLIENT, n_bytes);
+	leave_plain(b, i, (uint32_t)nexthop, &words);
+	return true;
 }
 
 // What nearly every packet is: its entry goes on, its backend is listed, the way there is that of this FIB and fits the mode
 // (found by stage_send_oneway once), the neighbour is resolved, the packet fits. Then it is sent, and all of it in one go. False:
 // nothing done, but for the backend's number.
-static inline bool send_plain(struct pipeline *p, struct burst *b, uint32_t i, uint64_t word,
-	uint64_t hash, const struct burst_facts *f)
+static __rte_always_inline bool send_plain(struct pipeline *p, struct burst *b, uint32_t i,
+	uint64_t word, const uint64_t *hash, const struct burst_facts *f)
 {
 	const struct packet *packet = &b->packets[i];
 	uint32_t id = oneway_backend_id(word);
-	if (unlikely(id >= f->n_backends || !entry_is_plain(p, word, packet)))
+	OPAQUE(packet);
+	if (unlikely(id >= f->n_backends || !entry_is_plain(word, packet, f)))
 		return false;
 	struct pipeline_backend_counters *block = &p->backend_counters[id];
 	const struct snapshot_backend *backend = &f->backends[id];
-	uint16_t nexthop = block->nexthop;
-	if (unlikely((backend->flags & (SNAPSHOT_BACKEND_LISTED | SNAPSHOT_BACKEND_RESET)) !=
-			     SNAPSHOT_BACKEND_LISTED ||
-		     block->fib_generation != f->generation ||
-		     block->ready_mode != backend->mode + 1 || nexthop >= p->nexthops.n_entries))
-		return false;
-	uint64_t hop = nexthop_load(&p->nexthops, nexthop);
-	const struct pipeline_port *port = &p->ports[nexthop_word_port(hop)];
-	const struct packet_macs macs = packet_macs_of_words(hop, port_mac_word(port));
-	uint32_t n_bytes = packet->l3_length, mode = backend->mode;
-	bool is_v6 = !address_is_v4(&backend->address);
-	if (unlikely(nexthop_word_state(hop) != NEXTHOP_VALID ||
-		     n_bytes + overheads[mode][is_v6] > port->mtu))
-		return false;
+	struct hop_words words;
 	b->backend_id[i] = id;
-	if (unlikely(mode != SNAPSHOT_IPIP || is_v6 ||
-		     !packet_ipip_plain(b->mbufs[i], packet, f->source_v4,
-			     backend->address.words[3], p->tunnel_id, &macs)) &&
-		unlikely(!prepend_other(p, b, i, &macs, hash)))
-		return false; // said by name there
-	p->tunnel_id++;       // one for each packet, whether it found room or not
-	relaxed_add(&block->packets_in, 1);
-	relaxed_add(&block->bytes_in, n_bytes);
-	b->listener_idx[i] = backend->listener_idx;
-	b->out_port[i] = nexthop_word_port(hop);
-	b->nexthop[i] = nexthop;
-	b->verdict[i] = PIPELINE_FORWARD;
+	if (unlikely(!row_is_plain(backend, SNAPSHOT_IPIP) || !address_is_v4(&backend->address) ||
+		     packet->is_v6))
+		return send_plain_other(p, b, i, *hash, f);
+	uint64_t nexthop = block_nexthop(block, f->generation, SNAPSHOT_IPIP);
+	uint32_t n_bytes = packet->l3_length;
+	OPAQUE(n_bytes);
+	if (unlikely(nexthop >= f->n_nexthops || !hop_load(p, (uint32_t)nexthop, &words) ||
+		     n_bytes + (uint32_t)sizeof(struct v4_header) > port_word_mtu(words.port)))
+		return false;
+	const struct packet_macs macs = packet_macs_of_words(words.hop, words.port);
+	if (unlikely(!packet_ipip_plain(b->mbufs[i], packet, f->source_v4,
+		    backend->address.words[3], &p->tunnel_id, &macs)))
+		return send_plain_other(p, b, i, *hash, f);
+	p->tunnel_id++; // one for each packet, whether it found room or not
+	block_count(block, FLOW_SIDE_CLIENT, n_bytes);
+	leave_plain(b, i, (uint32_t)nexthop, &words);
 	return true;
 }
 
@@ -353,10 +423,43 @@ static __rte_noinline bool send_odd(struct pipeline *p, struct burst *b, uint32_
 	return removed;
 }
 
-// What the look-up said of a packet may be out of date: an earlier one of this burst added its flow (`added`: a bit for each new
-// hash), or had an entry removed or moved.
+// Those pending, and what the look-up said of them.
+struct looked_up {
+	const struct pending *pending;
+	const uint32_t *refs;
+};
+
+// That may be out of date: an earlier one of this burst added its flow, or had an entry removed or moved.
+struct changes {
+	uint64_t added;   // a bit for the hash of each packet that was not plain
+	uint64_t n_moves; // of the table, when it was looked up
+	bool entries;     // some were removed or moved
+};
+
+// Packet k of those pending, which is of no known flow, or not plain; and once entries have changed, all that follow, too. Returns
+// which is the next one.
+static __rte_noinline uint32_t send_checked(struct pipeline *p, struct burst *b,
+	const struct looked_up *l, uint32_t k, const struct burst_facts *f, struct changes *changes)
+{
+	const struct pending *pending = l->pending;
+	do {
+		uint32_t i = pending->at[k], ref = l->refs[k];
+		uint64_t hash = pending->hashes[k], bit = 1ull << (hash & 63);
+		if (ref == ONEWAY_NONE ? (changes->added & bit) != 0 : changes->entries) {
+			ref = oneway_lookup(&p->oneway, &pending->keys[k]);
+			if (ref != ONEWAY_NONE &&
+				send_plain(p, b, i, oneway_word(&p->oneway, ref), &hash, f))
+				continue;
+		}
+		changes->added |= bit;
+		changes->entries |= send_odd(p, b, i, ref, &pending->keys[k], hash);
+		changes->entries |= p->oneway.n_moves != changes->n_moves;
+	} while (++k < pending->n && changes->entries);
+	return k;
+}
+
 static void send_all(
-	struct pipeline *p, struct burst *b, const struct pending *pending, uint32_t *refs)
+	struct pipeline *p, struct burst *b, const struct pending *pending, const uint32_t *refs)
 {
 	const struct snapshot *s = p->snapshot;
 	const struct burst_facts facts = {
@@ -364,21 +467,20 @@ static void send_all(
 		.generation = nexthop_fib_generation(s->fib),
 		.n_backends = s->n_backends < p->n_backend_counters ? s->n_backends
 								    : p->n_backend_counters,
+		.steady_fine = oneway_steady_now(0, p->oneway.now_s),
+		.steady_coarse = oneway_steady_now(ONEWAY_COARSE, p->oneway.now_s),
+		.n_nexthops = p->nexthops.n_entries,
 		.source_v4 = address_v4(&s->tunnel_source[0]),
 	};
-	uint64_t added = 0, n_moves = p->oneway.n_moves;
-	bool removed = false;
-	for (uint32_t k = 0; k < pending->n; k++) {
-		uint32_t i = pending->at[k];
-		uint64_t hash = pending->hashes[k], bit = 1ull << (hash & 63);
-		if (unlikely(refs[k] == ONEWAY_NONE ? (added & bit) != 0
-						    : removed || p->oneway.n_moves != n_moves))
-			refs[k] = oneway_lookup(&p->oneway, &pending->keys[k]);
+	struct changes changes = { .n_moves = p->oneway.n_moves };
+	const struct looked_up looked_up = { pending, refs };
+	for (uint32_t k = 0; k < pending->n;) {
 		if (likely(refs[k] != ONEWAY_NONE) &&
-			likely(send_plain(p, b, i, oneway_word(&p->oneway, refs[k]), hash, &facts)))
-			continue;
-		added |= bit;
-		removed |= send_odd(p, b, i, refs[k], &pending->keys[k], hash);
+			likely(send_plain(p, b, pending->at[k], oneway_word(&p->oneway, refs[k]),
+				&pending->hashes[k], &facts)))
+			k++;
+		else
+			k = send_checked(p, b, &looked_up, k, &facts, &changes);
 	}
 }
 

@@ -228,7 +228,7 @@ static void each_plain(const struct tunnel_case *c)
 		struct rte_mbuf *mbuf = frame_mbuf_room(frame, c->n, rooms[i], 300);
 		struct packet p = parse(mbuf);
 		bool done = packet_ipip_plain(mbuf, &p, address_v4(&t->src), address_v4(&t->dst),
-			c->outer.id, &c->outer.macs);
+			&c->outer.id, &c->outer.macs);
 		assert_int_equal(done, i < 2 && !p.is_v6);
 		assert_bytes(mbuf, done ? want : frame, done ? c->n_want : c->n);
 		n_plain += done;
@@ -243,7 +243,8 @@ static void test_tunnel_plain(void **state)
 	frame_build(&kinds[0], frame);
 	struct rte_mbuf *mbuf = frame_mbuf_split(frame, 80, 70);
 	struct packet p = parse(mbuf);
-	assert_false(packet_ipip_plain(mbuf, &p, 1, 2, 3, &macs));
+	const uint16_t id = 3;
+	assert_false(packet_ipip_plain(mbuf, &p, 1, 2, &id, &macs));
 	frame_mbuf_destroy(mbuf);
 }
 
