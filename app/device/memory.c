@@ -18,6 +18,7 @@
 #include <rte_lcore.h>
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 
 #define CACHE 256
 // Of one worker: wait list 1024, punt rings 1024, re-steer and hand-over rings 2048 each, bursts.
@@ -113,11 +114,75 @@ static uint32_t buffers_of_node(const struct device *d, int numa)
 	return n;
 }
 
+// Without huge pages DPDK lets no buffer lie across the border of two pages: each has one of 4 KB for itself, and all begin at the same
+// place of one. Then the heads of a whole burst share one set of eight lines of the first-level cache, and so do their frames: every
+// stage finds them gone. Side by side, an odd number of lines long, they spread over all sets, and over half as many pages.
+// Measured (sluice-bench null): 55.9 instead of 69 ns a packet, as with huge pages. Where IO addresses are physical a buffer has to be in one
+// page, and for af_xdp too: the kernel refuses a frame across pages.
+static bool lies_dense(const struct device *d)
+{
+	if (d->plan.hugepages || rte_eal_iova_mode() != RTE_IOVA_VA)
+		return false;
+	for (uint32_t i = 0; i < d->n_ports; i++)
+		if (device_name_is(&d->shapes[i].name, "net_af_xdp"))
+			return false;
+	return true;
+}
+
+static void free_chunk(struct rte_mempool_memhdr *chunk, void *mem)
+{
+	(void)chunk;
+	rte_free(mem);
+}
+
+// 0 or errno.
+static int fill_dense_pool(struct rte_mempool *pool, uint16_t room)
+{
+	struct rte_pktmbuf_pool_private about = { .mbuf_data_room_size = room };
+	size_t each = pool->header_size + pool->elt_size + pool->trailer_size;
+	size_t length = pool->size * each;
+	int rc = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (rc)
+		return -rc;
+	rte_pktmbuf_pool_init(pool, &about);
+	void *mem = rte_malloc(NULL, length, RTE_MEMPOOL_ALIGN);
+	if (mem == NULL)
+		return ENOMEM;
+	rc = rte_mempool_populate_iova(
+		pool, mem, rte_malloc_virt2iova(mem), length, free_chunk, mem);
+	if (rc <= 0)
+		rte_free(mem);
+	if (rc != (int)pool->size)
+		return rc < 0 ? -rc : ENOMEM;
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return 0;
+}
+
+// As rte_pktmbuf_pool_create, but dense.
+static struct rte_mempool *make_dense_pool(
+	const char *name, uint32_t n, uint32_t cache, uint16_t room)
+{
+	struct rte_mempool *pool =
+		rte_mempool_create_empty(name, n, (unsigned)sizeof(struct rte_mbuf) + room, cache,
+			sizeof(struct rte_pktmbuf_pool_private), SOCKET_ID_ANY,
+			RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	if (pool == NULL)
+		return NULL;
+	int code = fill_dense_pool(pool, room);
+	if (code == 0)
+		return pool;
+	rte_mempool_free(pool);
+	rte_errno = code;
+	return NULL;
+}
+
 static struct rte_mempool *make_pool(
 	struct device *d, const char *name, uint32_t n, uint32_t cache, int numa)
 {
 	int socket = numa < 0 ? SOCKET_ID_ANY : numa;
 	uint16_t room = (uint16_t)d->plan.data_room;
+	if (lies_dense(d))
+		return make_dense_pool(name, n, cache, room);
 	struct rte_mempool *pool = rte_pktmbuf_pool_create(name, n, cache, 0, room, socket);
 	if (pool == NULL && socket != SOCKET_ID_ANY)
 		pool = rte_pktmbuf_pool_create(name, n, cache, 0, room, SOCKET_ID_ANY);
