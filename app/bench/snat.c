@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Source ports: taking one and giving another back, at 50 % use, endpoints at random; bytes per port.
 #include "bench_priv.h"
+#include "flow.h"
 #include "snat.h"
 
 #include <math.h>
@@ -77,8 +78,9 @@ static double snat_sample(void *arg)
 		bench_start(&t);
 		for (uint32_t i = 0; i < BENCH_BURST; i++) {
 			struct address backend = endpoint_address(gone[i].endpoint);
-			snat_free(rig->snat, gone[i].slot, gone[i].port, &backend, RTE_BE16(8080),
-				NET_PROTO_TCP);
+			struct flow_key reply = flow_key_make(&backend, RTE_BE16(8080),
+				gone[i].port, gone[i].slot, NET_PROTO_TCP);
+			snat_free(rig->snat, &reply);
 			snat_hold(rig, &come[i]);
 		}
 		bench_stop(&t, BENCH_BURST);

@@ -102,9 +102,9 @@ static void end_flow(struct worker *w, uint32_t idx)
 	const struct flow_record *r = flow_record(&p->flows, idx);
 	if (r->backend_id < p->n_backend_counters)
 		worker_add(&p->backend_counters[r->backend_id].flows_ended, 1);
+	struct flow_key reply = flow_backend_key(r);
 	if (!(r->flags & FLOW_FLAG_DNAT))
-		snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
-			r->protocol);
+		snat_free(p->snat, &reply);
 	flow_remove(&p->flows, idx);
 	counters_add(&w->counters, COUNTER_FLOWS_EVICTED, 1);
 }

@@ -39,10 +39,10 @@ static void count_kept(struct pipeline *p, const struct flow_record *r)
 static bool take_port(struct pipeline *p, uint32_t idx)
 {
 	const struct flow_record *r = flow_record(&p->flows, idx);
+	struct flow_key reply = flow_backend_key(r);
 	if (r->flags & FLOW_FLAG_DNAT) // has none
 		return true;
-	if (snat_take(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
-		    r->protocol) != 0)
+	if (snat_take(p->snat, &reply) != 0)
 		return false;
 	snat_name(p->snat, idx);
 	return true;
@@ -84,9 +84,9 @@ static struct pipeline *heir_of(const struct inheritance *in, const struct flow_
 static void end_kept(struct inheritance *in, struct pipeline *p, uint32_t idx)
 {
 	const struct flow_record *r = flow_record(&p->flows, idx);
+	struct flow_key reply = flow_backend_key(r);
 	if (!(r->flags & FLOW_FLAG_DNAT))
-		snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
-			r->protocol);
+		snat_free(p->snat, &reply);
 	if (r->backend_id < p->n_backend_counters)
 		worker_add(&p->backend_counters[r->backend_id].flows_ended, 1);
 	flow_remove(&p->flows, idx);
@@ -103,7 +103,9 @@ static bool yields_to_another(
 		return true;
 	for (uint32_t k = 0; k < 2; k++) {
 		uint8_t side;
-		uint32_t idx = flow_lookup(&p->flows, &keys[k], &side);
+		bool by_port = k == 1 && !(r->flags & FLOW_FLAG_DNAT);
+		uint32_t idx = by_port ? pipeline_find_reply(p, &keys[k])
+				       : flow_lookup(&p->flows, &keys[k], &side);
 		if (idx == FLOW_NONE)
 			continue;
 		const struct flow_record *other = flow_record(&p->flows, idx);
@@ -120,6 +122,8 @@ static bool copy_flow(struct inheritance *in, struct flow_record *r)
 {
 	struct pipeline *p = heir_of(in, r);
 	clamp_stamp(r, in->now_s);
+	if (!(r->flags & FLOW_FLAG_DNAT))
+		r->flags |= FLOW_FLAG_BY_PORT;
 	if (yields_to_another(in, p, r))
 		return false;
 	uint32_t idx = flow_add(&p->flows, r);

@@ -2,7 +2,7 @@
 // Attaching to memory that an earlier process left, or reading flows out of it. Nothing in it is believed: the header must be
 // exactly that of its capacity; the buckets are made anew from the records, which costs little more
 // than checking each slot and cannot be wrong; a record stays only if it is whole and its keys are
-// nobody else's. What cannot be judged here (do slots, backend and ports still exist?) is the
+// nobody else's. What cannot be judged here (do slots, backend and ports still exist? who has the port that two claim?) is the
 // caller's, and next hops are forgotten.
 //
 // Cost: about one flow_add per flow, 0.2 s for a million; runs before packets do.
@@ -38,6 +38,8 @@ static bool flow_record_whole(const struct flow_record *r)
 {
 	if (r->sequence % 2 != 0 || r->state == FLOW_STATE_FREE || r->state >= FLOW_STATE_MAX)
 		return false;
+	if ((r->flags & FLOW_FLAG_BY_PORT) && (r->flags & FLOW_FLAG_DNAT)) // has no source port
+		return false;
 	bool is_udp = r->state == FLOW_STATE_UDP_ONEWAY || r->state == FLOW_STATE_UDP_TWOWAY;
 	if (is_udp)
 		return r->protocol == NET_PROTO_UDP;
@@ -51,19 +53,20 @@ static void flow_forget_routes(struct flow_record *r)
 	r->route_generation = 0; // look again
 }
 
-// Enters both keys of record idx, or neither.
+// Enters the keys of record idx, or none. A second key that has another way to be found is the caller's to judge.
 static bool flow_adopt_record(
 	struct flow_table *table, uint32_t idx, uint64_t client_hash, uint64_t backend_hash)
 {
 	const struct flow_record *r = &table->records[idx];
 	struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
+	bool two = flow_has_two_keys(r);
 	if (flow_key_equal(&client, &backend) ||
 		flow_find_entry(table, &client, client_hash) != FLOW_ENTRY_NONE ||
-		flow_find_entry(table, &backend, backend_hash) != FLOW_ENTRY_NONE)
+		(two && flow_find_entry(table, &backend, backend_hash) != FLOW_ENTRY_NONE))
 		return false;
 	if (!flow_insert_key(table, client_hash, idx, FLOW_SIDE_CLIENT))
 		return false;
-	if (flow_insert_key(table, backend_hash, idx, FLOW_SIDE_BACKEND))
+	if (!two || flow_insert_key(table, backend_hash, idx, FLOW_SIDE_BACKEND))
 		return true;
 	flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
 	return false;

@@ -4,7 +4,7 @@
 // The table itself: lay out, add, remove. Look-ups are in lookup.c, time in ageing.c, who gives way in victim.c, attaching to
 // an earlier process's memory in adopt.c.
 //
-// Cost of flow_add: the two primary bucket lines and the record line, in the usual case. A full
+// Cost of flow_add: the primary bucket lines of its keys and the record line, in the usual case. A full
 // primary costs its other bucket; both full, a breadth-first search for the shortest chain of
 // displacements, which touches at most FLOW_SEARCH_LINES bucket lines and then gives up.
 #include "flow.h"
@@ -308,7 +308,8 @@ uint32_t flow_add_hashed(struct flow_table *table, const struct flow_record *rec
 		return FLOW_NONE;
 	if (!flow_insert(table, client_hash, flow_entry_make(idx, FLOW_SIDE_CLIENT)))
 		goto no_room;
-	if (!flow_insert(table, backend_hash, flow_entry_make(idx, FLOW_SIDE_BACKEND))) {
+	if (flow_has_two_keys(record) &&
+		!flow_insert(table, backend_hash, flow_entry_make(idx, FLOW_SIDE_BACKEND))) {
 		flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
 		goto no_room;
 	}
@@ -325,13 +326,24 @@ no_room:
 	return FLOW_NONE;
 }
 
+// Hashes of the keys that are in the buckets; of the one twice where it is alone.
+static void flow_hashes_of(
+	const struct flow_table *table, const struct flow_record *r, uint64_t out_hashes[2])
+{
+	struct flow_key client = flow_client_key(r);
+	out_hashes[0] = out_hashes[1] = flow_hash(table, &client);
+	if (flow_has_two_keys(r)) {
+		struct flow_key backend = flow_backend_key(r);
+		out_hashes[1] = flow_hash(table, &backend);
+	}
+	flow_prefetch_add(table, out_hashes[0], out_hashes[1]);
+}
+
 uint32_t flow_add(struct flow_table *table, const struct flow_record *record)
 {
-	struct flow_key client = flow_client_key(record), backend = flow_backend_key(record);
-	uint64_t client_hash = flow_hash(table, &client);
-	uint64_t backend_hash = flow_hash(table, &backend);
-	flow_prefetch_add(table, client_hash, backend_hash);
-	return flow_add_hashed(table, record, client_hash, backend_hash);
+	uint64_t hashes[2];
+	flow_hashes_of(table, record, hashes);
+	return flow_add_hashed(table, record, hashes[0], hashes[1]);
 }
 
 static void flow_prefetch_if_full(const struct flow_table *table, uint64_t hash)
@@ -364,51 +376,63 @@ static void flow_free_record(struct flow_table *table, uint32_t idx)
 void flow_remove(struct flow_table *table, uint32_t idx)
 {
 	const struct flow_record *r = &table->records[idx];
+	uint64_t hashes[2];
 	assert(idx < table->capacity && r->state != FLOW_STATE_FREE);
-	struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
-	uint64_t client_hash = flow_hash(table, &client);
-	uint64_t backend_hash = flow_hash(table, &backend);
-	flow_prefetch_add(table, client_hash, backend_hash);
-	flow_delete_key(table, client_hash, idx, FLOW_SIDE_CLIENT);
-	flow_delete_key(table, backend_hash, idx, FLOW_SIDE_BACKEND);
+	flow_hashes_of(table, r, hashes);
+	flow_delete_key(table, hashes[0], idx, FLOW_SIDE_CLIENT);
+	if (flow_has_two_keys(r))
+		flow_delete_key(table, hashes[1], idx, FLOW_SIDE_BACKEND);
 	flow_free_record(table, idx);
+}
+
+// Entries of n flows: their first keys', then those of second keys that are in the buckets. Returns how many.
+static uint32_t flow_entries_of(const struct flow_table *table, const uint32_t *idx, uint32_t n,
+	uint32_t out_entries[2 * FLOW_REMOVE_MAX])
+{
+	uint32_t n_entries = n;
+	assert(n <= FLOW_REMOVE_MAX);
+	for (uint32_t i = 0; i < n; i++) {
+		out_entries[i] = flow_entry_make(idx[i], FLOW_SIDE_CLIENT);
+		out_entries[n_entries] = flow_entry_make(idx[i], FLOW_SIDE_BACKEND);
+		n_entries += flow_has_two_keys(&table->records[idx[i]]);
+	}
+	return n_entries;
 }
 
 void flow_remove_begin(const struct flow_table *table, const uint32_t *idx, uint32_t n,
 	uint64_t out_hashes[2 * FLOW_REMOVE_MAX])
 {
+	uint32_t entries[2 * FLOW_REMOVE_MAX];
 	struct flow_key keys[2 * FLOW_REMOVE_MAX];
-	assert(n <= FLOW_REMOVE_MAX);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct flow_record *r = &table->records[idx[i]];
-		assert(idx[i] < table->capacity && r->state != FLOW_STATE_FREE);
-		keys[2 * i] = flow_client_key(r);
-		keys[2 * i + 1] = flow_backend_key(r);
+	uint32_t n_entries = flow_entries_of(table, idx, n, entries);
+	for (uint32_t k = 0; k < n_entries; k++) {
+		const struct flow_record *r = flow_entry_record(table, entries[k]);
+		assert(flow_entry_idx(entries[k]) < table->capacity && r->state != FLOW_STATE_FREE);
+		keys[k] = k < n ? flow_client_key(r) : flow_backend_key(r);
 	}
-	flow_hash_bulk(table, keys, 2 * n, out_hashes);
+	flow_hash_bulk(table, keys, n_entries, out_hashes);
 }
 
 void flow_remove_end(
 	struct flow_table *table, const uint32_t *idx, uint32_t n, const uint64_t *hashes)
 {
 	uint8_t slots[2 * FLOW_REMOVE_MAX];
-	for (uint32_t k = 0; k < 2 * n; k++) {
+	uint32_t entries[2 * FLOW_REMOVE_MAX];
+	uint32_t n_entries = flow_entries_of(table, idx, n, entries);
+	for (uint32_t k = 0; k < n_entries; k++) {
 		uint32_t b = flow_primary_bucket(table, hashes[k]);
 		uint16_t tag = flow_tag(hashes[k]);
-		uint32_t slot = flow_slot_of(
-			flow_bucket(table, b), tag, flow_entry_make(idx[k / 2], k % 2));
+		uint32_t slot = flow_slot_of(flow_bucket(table, b), tag, entries[k]);
 		slots[k] = (uint8_t)slot;
 		if (unlikely(slot == FLOW_BUCKET_SLOTS))
 			flow_prefetch_line(
 				flow_bucket(table, flow_other_bucket(table->n_buckets, b, tag)));
 	}
 	// No removal moves another key: the slots are still right.
-	for (uint32_t i = 0; i < n; i++) {
-		for (uint32_t side = 0; side < 2; side++)
-			flow_delete(table, hashes[2 * i + side], slots[2 * i + side],
-				flow_entry_make(idx[i], side));
+	for (uint32_t k = 0; k < n_entries; k++)
+		flow_delete(table, hashes[k], slots[k], entries[k]);
+	for (uint32_t i = 0; i < n; i++)
 		flow_free_record(table, idx[i]);
-	}
 }
 
 void flow_remove_bulk(struct flow_table *table, const uint32_t *idx, uint32_t n)

@@ -11,6 +11,9 @@
 // addresses, ports, next hops), so snapshots come and go under live flows. The hints say which blocks of records hold flows
 // that may give way to others (victim.c), 0.02 bytes a flow.
 //
+// A flow with FLOW_FLAG_BY_PORT has only its first key in the buckets: who knows another way from the second to the index (the source
+// port of a fullnat flow says whose it is, lib/snat) gives that, and one line less is written when the flow begins and when it ends.
+//
 // Threads: one writer, the worker (or the process while the worker does not run). Others copy with
 // flow_copy under the record's sequence number.
 
@@ -50,6 +53,8 @@ enum flow_flag {
 	FLOW_FLAG_PROXY_PENDING = 8, // ... and the backend has not acknowledged it yet
 	FLOW_FLAG_CROSS = 16,        // fullnat between the families
 	FLOW_FLAG_ONEWAY = 32, // in no table: a flow of a one-way mode, shown (pipeline_show_entry)
+	FLOW_FLAG_BY_PORT =
+		64, // the second key is not in the table: its source port says whose it is
 };
 // Packets of a flow with one of these need more than new addresses and ports.
 #define FLOW_FLAGS_ODD (FLOW_FLAG_TOA | FLOW_FLAG_PROXY | FLOW_FLAG_CROSS)
@@ -239,25 +244,30 @@ void flow_hash_bulk(const struct flow_table *table, const struct flow_key *keys,
 void flow_hash_keys(const struct hash_schedule *s, const struct flow_key *keys, uint32_t n,
 	uint64_t *out_hashes);
 
-// Looks up n (at most 64) keys: out_idx[i] = record index or FLOW_NONE, out_side[i] = whose key
+#define FLOW_BURST_MAX 64
+// Looks up n (at most FLOW_BURST_MAX) keys: out_idx[i] = record index or FLOW_NONE, out_side[i] = whose key
 // matched, out_hashes[i] = flow_hash of the key, for who adds it then. Three short loops, prefetch between.
 // The scalar version and the SIMD ones (chosen once by flow_select_variant) give identical results.
 void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
 	uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side);
-// One key (explain, ICMP errors, control queries).
+// The same with keys of both kinds: the first n are looked for, the last n_named are second keys of which a word of the caller's
+// says the index: its top bit is set, then the rest is that. The word's line should have been asked for. A name is not believed: the
+// flow must have the key. n + n_named at most FLOW_BURST_MAX.
+struct flow_search {
+	uint32_t n;
+	uint32_t n_named;
+	struct flow_key keys[FLOW_BURST_MAX];
+	const uint32_t *names[FLOW_BURST_MAX]; // of the last n_named
+	uint64_t hashes[FLOW_BURST_MAX];       // out: of the first n
+	uint32_t idx[FLOW_BURST_MAX];          // out: by key
+	uint8_t side[FLOW_BURST_MAX];          // out; FLOW_SIDE_BACKEND of the last n_named
+};
+void flow_lookup_burst(const struct flow_table *table, struct flow_search *search);
+// One key that is in the buckets (explain, ICMP errors, control queries).
 uint32_t flow_lookup(const struct flow_table *table, const struct flow_key *key, uint8_t *out_side);
 static inline void flow_prefetch_record(const struct flow_table *table, uint32_t idx)
 {
 	flow_prefetch_line(&table->records[idx]);
-}
-
-// Asks for the bucket lines of both keys: for callers with several flows to add or to remove, in a loop before the
-// one that does it. Measured (1M flows, 75 % full): see sluice-bench table, remove+add.
-static inline void flow_prefetch_keys(const struct flow_table *table, const struct flow_record *r)
-{
-	struct flow_key client = flow_client_key(r), backend = flow_backend_key(r);
-	flow_prefetch_bucket(table, flow_hash(table, &client));
-	flow_prefetch_bucket(table, flow_hash(table, &backend));
 }
 
 // Adds a flow; `record` gives everything but `sequence`. Returns its index, or FLOW_NONE when there
@@ -269,7 +279,7 @@ void flow_remove(struct flow_table *table, uint32_t idx);
 // For several flows that come in one burst, each a loop over all of them: hashes and prefetch_add as soon as the
 // keys are known; prefetch_room when these lines may be there: it looks whether a primary bucket is full and asks
 // for the other one then (so it does for one key in twelve at 75 % of the capacity, in four when full); add_hashed, which is
-// flow_add with the hashes of the record's two keys.
+// flow_add with the hashes of the record's two keys. Where the record has FLOW_FLAG_BY_PORT, the second hash is the first one again.
 static inline void flow_prefetch_add(
 	const struct flow_table *table, uint64_t client_hash, uint64_t backend_hash)
 {
@@ -281,7 +291,8 @@ void flow_prefetch_room(
 uint32_t flow_add_hashed(struct flow_table *table, const struct flow_record *record,
 	uint64_t client_hash, uint64_t backend_hash);
 // Removes n flows, each named once, in two halves with room for other work between: the first (n at most
-// FLOW_REMOVE_MAX) reads the records, gives the hashes of both keys of each and asks for their buckets.
+// FLOW_REMOVE_MAX) reads the records, gives the hashes of their keys (of the first ones, then of the second ones that are in the
+// buckets) and asks for their buckets.
 #define FLOW_REMOVE_MAX 32u
 void flow_remove_begin(const struct flow_table *table, const uint32_t *idx, uint32_t n,
 	uint64_t out_hashes[2 * FLOW_REMOVE_MAX]);

@@ -16,7 +16,7 @@
 //
 // Invariants: tag 0 = empty slot; n_displaced of a bucket = number of entries with FLOW_ENTRY_MOVED
 // whose primary it is (sticks at its maximum); every record that is not FREE has exactly two entries,
-// one per side; n_yielding of a block = number of its records whose state yields, and its bit in `yielding` says that it is not 0.
+// one per side, or the client's alone with FLOW_FLAG_BY_PORT; n_yielding of a block = number of its records whose state yields, and its bit in `yielding` says that it is not 0.
 
 #include "flow.h"
 
@@ -140,6 +140,12 @@ static inline bool flow_entry_matches(
 	differs |= peer[1] ^ key->peer.halves[1];
 	differs |= r->protocol ^ key->protocol;
 	return differs == 0;
+}
+
+// Is the second key in the buckets too?
+static inline bool flow_has_two_keys(const struct flow_record *r)
+{
+	return !(r->flags & FLOW_FLAG_BY_PORT);
 }
 
 // Sets up pointers and sizes of a handle for memory whose header is valid.

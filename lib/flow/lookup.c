@@ -5,8 +5,6 @@
 #include "flow.h"
 #include "flow_priv.h"
 
-#define FLOW_BULK_MAX 64
-
 // The key's entry in one bucket: every slot with its tag is compared in full.
 static uint32_t flow_find_in_bucket(const struct flow_table *table,
 	const struct flow_bucket *bucket, uint16_t tag, const struct flow_key *key)
@@ -44,6 +42,49 @@ struct flow_candidate {
 	uint32_t entry;
 	uint32_t key; // index
 };
+
+// What a burst is asked, and where the answers go: keys[0..n) by hash, keys[first_named..FLOW_BURST_MAX) by name.
+struct flow_question {
+	const struct flow_table *table;
+	const struct flow_key *keys;
+	const uint32_t *const *names;
+	uint64_t *hashes;
+	uint32_t *idx;
+	uint8_t *side;
+	uint32_t n;
+	uint32_t first_named;
+};
+
+static inline void flow_settle_none(const struct flow_question *q, uint32_t i)
+{
+	q->idx[i] = FLOW_NONE;
+	q->side[i] = flow_entry_side(FLOW_ENTRY_NONE);
+}
+
+// Keys with a name: the records that the words tell of, asked for.
+static inline void flow_take_named(const struct flow_question *q)
+{
+	uint32_t n_used = q->table->n_used;
+	for (uint32_t i = q->first_named; i < FLOW_BURST_MAX; i++) {
+		uint32_t idx = *q->names[i] ^ 1u << 31;
+		q->idx[i] = unlikely(idx >= n_used)
+				    ? FLOW_NONE
+				    : idx; // nobody, or a flow that is still being made
+		flow_prefetch_record(q->table, unlikely(idx >= n_used) ? 0 : idx);
+	}
+}
+
+static inline void flow_settle_named(const struct flow_question *q)
+{
+	for (uint32_t i = q->first_named; i < FLOW_BURST_MAX; i++) {
+		uint32_t idx = q->idx[i];
+		q->side[i] = FLOW_SIDE_BACKEND;
+		if (likely(idx != FLOW_NONE) &&
+			unlikely(!flow_entry_matches(
+				q->table, flow_entry_make(idx, FLOW_SIDE_BACKEND), &q->keys[i])))
+			q->idx[i] = FLOW_NONE;
+	}
+}
 
 // The other bucket than the one at `line`, asked for.
 static inline uint64_t flow_other_line(const struct flow_table *table, uint64_t line, uint16_t tag)
@@ -224,8 +265,7 @@ static bool flow_has_avx512(void)
 
 struct flow_variant {
 	const char *name;
-	void (*bulk)(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
-		uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side);
+	void (*bulk)(const struct flow_question *q);
 	void (*hash)(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
 		uint64_t *out_hashes, uint64_t *out_lines);
 	void (*keys)(const struct hash_schedule *s, const struct flow_key *keys, uint32_t n,
@@ -251,13 +291,33 @@ static const struct flow_variant *flow_variant =
 void flow_lookup_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
 	uint64_t *out_hashes, uint32_t *out_idx, uint8_t *out_side)
 {
-	flow_variant->bulk(table, keys, n, out_hashes, out_idx, out_side);
+	const struct flow_question q = { .table = table,
+		.keys = keys,
+		.hashes = out_hashes,
+		.idx = out_idx,
+		.side = out_side,
+		.n = n,
+		.first_named = FLOW_BURST_MAX };
+	flow_variant->bulk(&q);
+}
+
+void flow_lookup_burst(const struct flow_table *table, struct flow_search *s)
+{
+	const struct flow_question q = { .table = table,
+		.keys = s->keys,
+		.names = s->names,
+		.hashes = s->hashes,
+		.idx = s->idx,
+		.side = s->side,
+		.n = s->n,
+		.first_named = FLOW_BURST_MAX - s->n_named };
+	flow_variant->bulk(&q);
 }
 
 void flow_hash_bulk(const struct flow_table *table, const struct flow_key *keys, uint32_t n,
 	uint64_t *out_hashes)
 {
-	uint64_t lines[FLOW_BULK_MAX];
+	uint64_t lines[FLOW_BURST_MAX];
 	flow_variant->hash(table, keys, n, out_hashes, lines);
 	for (uint32_t i = 0; i < n; i++)
 		flow_prefetch_line((const char *)table->buckets + lines[i]);

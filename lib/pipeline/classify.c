@@ -219,15 +219,61 @@ static void parse_all(struct pipeline *p, struct burst *b, uint32_t *out_cells)
 	}
 }
 
-// The key is made where a NAT packet's belongs; the next one takes the place if this one goes elsewhere.
-static inline void list(struct pending *nat, struct pending *oneway, enum destiny to, uint32_t i)
+// Where keys of a burst go.
+struct lists {
+	struct nat_pending *nat;
+	struct pending *oneway;
+};
+// ... and how many have gone there: in registers as long as a burst takes.
+struct counts {
+	uint32_t first;   // of the packets that are looked at
+	uint32_t n_named; // replies
+	uint32_t n_oneway;
+	uint32_t n_odd; // for neither table
+	uint64_t odd;   // a bit each
+};
+
+// Place of the next key for the flow table, which packet i takes: counted are those that take none there, which are few. No branch:
+// who comes next, a client or a backend, cannot be foreseen.
+static inline struct flow_key *list_nat(
+	const struct lists *lists, struct counts *c, uint32_t i, uint32_t is_reply)
+{
+	uint32_t back = BURST_MAX - 1 - c->n_named;
+	uint32_t front = i - c->first - c->n_odd - c->n_oneway - c->n_named;
+	uint32_t place = is_reply ? back : front;
+	c->n_named += is_reply;
+	lists->nat->at[place] = (uint8_t)i;
+	return &lists->nat->search.keys[place];
+}
+
+static inline void list(const struct burst *b, uint32_t i, enum destiny to,
+	const struct flow_key *key, const struct lists *lists, struct counts *c)
 {
 	if (likely(to == NAT)) {
-		nat->at[nat->n++] = (uint8_t)i;
+		*list_nat(lists, c, i, stage_is_reply(b, i)) = *key;
 	} else if (to == ONEWAY) {
-		oneway->keys[oneway->n] = nat->keys[nat->n];
-		oneway->at[oneway->n++] = (uint8_t)i;
+		lists->oneway->keys[c->n_oneway] = *key;
+		lists->oneway->at[c->n_oneway++] = (uint8_t)i;
+	} else {
+		c->n_odd++;
+		c->odd |= 1ull << i;
 	}
+}
+
+// n: packets that were looked at.
+static inline void list_end(const struct lists *lists, const struct counts *c, uint32_t n)
+{
+	struct nat_pending *nat = lists->nat;
+	uint64_t others = c->odd;
+	nat->search.n_named = c->n_named;
+	nat->search.n = n - c->n_odd - c->n_oneway - c->n_named;
+	lists->oneway->n = c->n_oneway;
+	nat->packets = 0;
+	if (n == c->n_odd + c->n_oneway)
+		return;
+	for (uint32_t k = 0; k < c->n_oneway; k++)
+		others |= 1ull << lists->oneway->at[k];
+	nat->packets = (UINT64_MAX >> (BURST_MAX - n) << c->first) & ~others;
 }
 
 // What is asked of every packet of a burst, and does not change meanwhile.
@@ -250,36 +296,31 @@ static inline uint32_t is_beyond_range(
 	return beyond & side;
 }
 
-// Where keys of a burst go.
-struct lists {
-	struct pending *nat;
-	struct pending *oneway;
-};
-
 // What nearly every packet is: with ports, to an address all of whose listeners want one table, or an answer to a source port
 // of this worker's. False: nothing done. The key is stored where it belongs, in the words in which it will be read.
-static inline bool classify_plain(struct burst *b, uint32_t i,
+static __rte_always_inline bool classify_plain(struct burst *b, uint32_t i,
 	const struct snapshot_address_cell *cell, const struct port_range *range,
-	const struct lists *lists)
+	const struct lists *lists, struct counts *c)
 {
 	const struct packet *packet = &b->packets[i];
-	struct pending *to = lists->nat;
-	uint32_t side = (uint32_t)cell->kind - SNAPSHOT_OWN_VIP;
+	uint32_t side = (uint32_t)cell->kind - SNAPSHOT_OWN_VIP, ports;
 	if (unlikely(packet->kind != PACKET_FLOW || !address_equal(&cell->address, &packet->dst) ||
 		     side > 1))
 		return false;
+	memcpy(&ports, (const char *)packet + offsetof(struct packet, src_port), sizeof(ports));
+	struct flow_key *key;
 	if (cell->tables & SNAPSHOT_TABLE_ONEWAY) { // a VIP, if that is all
 		if (unlikely((cell->tables & SNAPSHOT_TABLE_NAT) | side))
 			return false;
-		to = lists->oneway;
-	} else if (unlikely(is_beyond_range(range, packet, side))) {
-		return false;
+		lists->oneway->at[c->n_oneway] = (uint8_t)i;
+		key = &lists->oneway->keys[c->n_oneway++];
+	} else {
+		if (unlikely(is_beyond_range(range, packet, side)))
+			return false;
+		key = list_nat(lists, c, i, side);
 	}
 	b->side[i] = (uint8_t)side;
-	uint32_t ports;
-	memcpy(&ports, (const char *)packet + offsetof(struct packet, src_port), sizeof(ports));
-	flow_key_write(&to->keys[to->n], &packet->src, ports, cell->slot, packet->protocol);
-	to->at[to->n++] = (uint8_t)i;
+	flow_key_write(key, &packet->src, ports, cell->slot, packet->protocol);
 	return true;
 }
 _Static_assert(SNAPSHOT_OWN_SNAT - SNAPSHOT_OWN_VIP == FLOW_SIDE_BACKEND - FLOW_SIDE_CLIENT &&
@@ -287,7 +328,7 @@ _Static_assert(SNAPSHOT_OWN_SNAT - SNAPSHOT_OWN_VIP == FLOW_SIDE_BACKEND - FLOW_
 	"from what a packet is addressed to follows who sent it");
 
 uint64_t stage_classify(
-	struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway)
+	struct pipeline *p, struct burst *b, struct nat_pending *nat, struct pending *oneway)
 {
 	uint32_t cells[BURST_MAX];
 	uint64_t fragments = 0;
@@ -295,36 +336,42 @@ uint64_t stage_classify(
 	const struct port_range range = { p->snat_port_min, p->snat_port_max, p->worker_idx,
 		p->n_workers, snat_reciprocal(p->n_workers) };
 	const struct snapshot_address_cell *all = p->snapshot->address_cells;
-	nat->n = oneway->n = 0;
+	struct counts counts = { 0 };
 	parse_all(p, b, cells);
 	for (uint32_t i = 0; i < b->n; i++) {
 		const struct snapshot_address_cell *cell = &all[cells[i]];
-		if (likely(classify_plain(b, i, cell, &range, &lists)))
+		if (likely(classify_plain(b, i, cell, &range, &lists, &counts)))
 			continue;
-		enum destiny to = classify_one(p, b, i, &nat->keys[nat->n]);
+		struct flow_key key;
+		enum destiny to = classify_one(p, b, i, &key);
 		if (unlikely(to == FRAGMENT))
 			fragments |= 1ull << i;
-		else
-			list(nat, oneway, to, i);
+		list(b, i, to, &key, &lists, &counts);
 	}
+	list_end(&lists, &counts, b->n);
 	return fragments;
 }
 
-void stage_classify_tuple(struct pipeline *p, struct burst *b, uint32_t i, struct pending *nat,
+void stage_classify_tuple(struct pipeline *p, struct burst *b, uint32_t i, struct nat_pending *nat,
 	struct pending *oneway)
 {
+	const struct lists lists = { nat, oneway };
+	struct counts counts = { .first = i };
 	struct packet *packet = &b->packets[i];
 	const struct snapshot_address_cell *cell = snapshot_find_cell(p->snapshot, &packet->dst);
-	struct flow_key *key = &nat->keys[nat->n];
+	struct flow_key key;
 	uint8_t kind = packet->kind;
+	enum destiny to = SETTLED;
 	if (cell->kind == SNAPSHOT_OWN_VIP || cell->kind == SNAPSHOT_OWN_SNAT) {
-		list(nat, oneway, classify_own(p, b, i, cell, key), i);
-		return;
+		to = classify_own(p, b, i, cell, &key);
+	} else {
+		packet->kind = PACKET_FLOW; // as classify_dnat_answer wants it
+		if (classify_dnat_answer(p, b, i, &key))
+			to = NAT;
+		else
+			stage_punt(b, i, PIPELINE_PUNT_OTHER);
+		packet->kind = kind;
 	}
-	packet->kind = PACKET_FLOW; // as classify_dnat_answer wants it
-	if (classify_dnat_answer(p, b, i, key))
-		list(nat, oneway, NAT, i);
-	else
-		stage_punt(b, i, PIPELINE_PUNT_OTHER);
-	packet->kind = kind;
+	list(b, i, to, &key, &lists, &counts);
+	list_end(&lists, &counts, 1);
 }

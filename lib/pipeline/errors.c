@@ -252,7 +252,7 @@ void stage_icmp_error(struct pipeline *p, struct burst *b, uint32_t i)
 	}
 	if (quoted_port_settles(p, b, i, &e))
 		return;
-	b->flow_idx[i] = flow_lookup(&p->flows, &e.key, &b->side[i]);
+	b->flow_idx[i] = pipeline_find(p, &e.key, e.kind, &b->side[i]);
 	if (b->flow_idx[i] == FLOW_NONE) {
 		no_flow(p, b, i, &e);
 		return;

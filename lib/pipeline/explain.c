@@ -352,7 +352,7 @@ void pipeline_explain(const struct pipeline *p, const struct pipeline_question *
 	uint8_t kind = SNAPSHOT_OWN_NONE, side;
 	snapshot_find_own(p->snapshot, &q->dst, &kind);
 	bool oneway = kind == SNAPSHOT_OWN_VIP && goes_oneway(p, q, key.own_slot);
-	uint32_t idx = oneway ? FLOW_NONE : flow_lookup(&p->flows, &key, &side);
+	uint32_t idx = oneway ? FLOW_NONE : pipeline_find(p, &key, kind, &side);
 	if (idx != FLOW_NONE &&
 		!flow_gives_way(p, flow_record(&p->flows, idx), side, q->tcp_flags)) {
 		explain_flow(p, idx, side, out);

@@ -81,19 +81,21 @@ static void follow_decision(struct pipeline *p, struct burst *b, uint32_t i, uin
 
 // The CRC of SCTP cannot be corrected from a part. What a dnat backend sends to others is the kernel's as it is.
 static bool is_sctp_of_ours(
-	const struct pipeline *p, const struct burst *b, uint32_t i, const struct pending *nat)
+	const struct pipeline *p, const struct burst *b, uint32_t i, const struct nat_pending *nat)
 {
 	uint8_t side;
-	if (nat->n == 0 || b->packets[i].protocol != NET_PROTO_SCTP)
+	if (nat->packets == 0 || b->packets[i].protocol != NET_PROTO_SCTP)
 		return false;
-	return !b->may_be_foreign[i] || flow_lookup(&p->flows, &nat->keys[0], &side) != FLOW_NONE;
+	return !b->may_be_foreign[i] ||
+	       flow_lookup(&p->flows, &nat->search.keys[0], &side) != FLOW_NONE;
 }
 
 // Those that waited go after their first: with the next burst.
 static void settle_first(
 	struct pipeline *p, struct burst *b, uint32_t i, const struct fragments_answer *answer)
 {
-	struct pending nat = { .n = 0 }, oneway = { .n = 0 };
+	struct nat_pending nat;
+	struct pending oneway;
 	struct rte_mbuf *released[FRAGMENTS_HELD_EACH];
 	stage_classify_tuple(p, b, i, &nat, &oneway);
 	if (is_sctp_of_ours(p, b, i, &nat))

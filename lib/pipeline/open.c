@@ -37,9 +37,7 @@ static enum drop_reason flow_face_backend(
 static uint8_t flow_flags(const struct snapshot_listener *l, const struct packet *packet,
 	const struct snapshot_backend *backend)
 {
-	uint8_t flags = 0;
-	if (l->mode == SNAPSHOT_DNAT)
-		flags |= FLOW_FLAG_DNAT;
+	uint8_t flags = l->mode == SNAPSHOT_DNAT ? FLOW_FLAG_DNAT : FLOW_FLAG_BY_PORT;
 	if (address_is_v4(&backend->address) == packet->is_v6)
 		flags |= FLOW_FLAG_CROSS;
 	if (packet->protocol == NET_PROTO_TCP && l->client_address == SNAPSHOT_CLIENT_TOA)
@@ -100,7 +98,7 @@ static void flow_prepare(const struct pipeline *p, const struct burst *b, uint32
 
 struct flow_hashes {
 	uint64_t client;
-	uint64_t backend;
+	uint64_t backend; // as the client's where that key is not in the table
 };
 
 // Into the table. DROP_NONE or the reason why not; the source port is given back then.
@@ -111,9 +109,7 @@ static enum drop_reason flow_enter(struct pipeline *p, struct burst *b, uint32_t
 	if (idx == FLOW_NONE && stage_make_room(p))
 		idx = flow_add_hashed(&p->flows, r, hashes->client, hashes->backend);
 	if (idx == FLOW_NONE) {
-		if (!(r->flags & FLOW_FLAG_DNAT))
-			snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
-				r->protocol);
+		stage_free_port(p, r);
 		return DROP_FLOW_TABLE_FULL;
 	}
 	b->flow_idx[i] = idx;
@@ -135,8 +131,10 @@ static enum drop_reason flow_open(
 	if (refused != DROP_NONE)
 		return refused;
 	struct flow_key client = flow_client_key(&r), backend = flow_backend_key(&r);
-	struct flow_hashes hashes = { flow_hash(&p->flows, &client),
-		flow_hash(&p->flows, &backend) };
+	struct flow_hashes hashes;
+	hashes.client = hashes.backend = flow_hash(&p->flows, &client);
+	if (!(r.flags & FLOW_FLAG_BY_PORT))
+		hashes.backend = flow_hash(&p->flows, &backend);
 	flow_prefetch_add(&p->flows, hashes.client, hashes.backend);
 	refused = flow_enter(p, b, i, &r, &hashes);
 	if (refused == DROP_NONE && !(r.flags & FLOW_FLAG_DNAT))
@@ -225,8 +223,8 @@ struct opening {
 	uint32_t n;
 	uint8_t at[BURST_MAX];
 	struct flow_record records[BURST_MAX];
-	struct flow_hashes hashes[BURST_MAX];
-	size_t places[BURST_MAX]; // of their source ports
+	uint64_t hashes[BURST_MAX]; // of their clients' keys: they have no other in the table
+	size_t places[BURST_MAX];   // of their source ports, which name them
 };
 
 // Everything about the packet and the listener that matters alone: a pick that other picks of the burst have a say in, or a flow
@@ -253,7 +251,7 @@ static void opening_prepare(
 		}
 		if (refuses_start(p, b, i) || !choose_backend(p, b, i, l))
 			continue;
-		o->hashes[o->n].client = m->hashes[k];
+		o->hashes[o->n] = m->hashes[k];
 		flow_prepare(p, b, i, l, &o->records[o->n]);
 		o->at[o->n++] = (uint8_t)i;
 	}
@@ -265,16 +263,14 @@ static void opening_take_ports(struct pipeline *p, struct burst *b, struct openi
 	for (uint32_t k = 0; k < o->n; k++) {
 		uint32_t i = o->at[k];
 		struct flow_record *r = &o->records[n];
-		*r = o->records[k];
+		if (unlikely(n < k))
+			*r = o->records[k];
 		enum drop_reason refused = flow_face_backend(p, &b->packets[i], r);
 		if (refused != DROP_NONE) {
 			stage_drop(p, b, i, refused);
 			continue;
 		}
-		struct flow_key key = flow_backend_key(r);
-		o->hashes[n] =
-			(struct flow_hashes){ o->hashes[k].client, flow_hash(&p->flows, &key) };
-		flow_prefetch_bucket(&p->flows, o->hashes[n].backend);
+		o->hashes[n] = o->hashes[k];
 		o->places[n] = snat_last(p->snat);
 		o->at[n++] = (uint8_t)i;
 	}
@@ -287,10 +283,11 @@ void stage_open_together(struct pipeline *p, struct burst *b, const struct stage
 	opening_prepare(p, b, m, &o);
 	opening_take_ports(p, b, &o);
 	for (uint32_t k = 0; k < o.n; k++)
-		flow_prefetch_room(&p->flows, o.hashes[k].client, o.hashes[k].backend);
+		flow_prefetch_room(&p->flows, o.hashes[k], o.hashes[k]);
 	for (uint32_t k = 0; k < o.n; k++) {
 		uint32_t i = o.at[k];
-		enum drop_reason refused = flow_enter(p, b, i, &o.records[k], &o.hashes[k]);
+		struct flow_hashes hashes = { o.hashes[k], o.hashes[k] };
+		enum drop_reason refused = flow_enter(p, b, i, &o.records[k], &hashes);
 		if (refused != DROP_NONE) {
 			stage_drop(p, b, i, refused);
 			continue;

@@ -116,26 +116,37 @@ static inline void fetch_rows(const struct pipeline *p, const struct flow_record
 		""); // or the compiler drops it, as flow_prefetch_line (lib/flow/flow.h) says
 }
 
-// Looks the pending packets up in one go.
-static void stage_look_up(struct pipeline *p, struct burst *b, struct pending *pending)
+static void fetch_all_rows(const struct pipeline *p, const struct burst *b, uint64_t packets)
 {
-	uint32_t found[BURST_MAX];
-	uint8_t side[BURST_MAX];
-	uint32_t n = pending->n;
-	flow_lookup_bulk(&p->flows, pending->keys, n, pending->hashes, found, side);
-	uint32_t n_hits = 0;
-	bool cold = pipeline_rows_are_cold(p);
-	for (uint32_t k = 0; k < n; k++) {
-		uint32_t i = pending->at[k];
-		bool hit = found[k] != FLOW_NONE;
-		b->flow_idx[i] = found[k];
-		b->side[i] = hit ? side[k] : b->side[i]; // else what the address said
-		n_hits += hit;
-		if (cold && likely(hit))
-			fetch_rows(p, flow_record(&p->flows, found[k]), side[k]);
+	for (; packets != 0; packets &= packets - 1) {
+		uint32_t i = (uint32_t)__builtin_ctzll(packets);
+		if (likely(b->flow_idx[i] != FLOW_NONE))
+			fetch_rows(p, flow_record(&p->flows, b->flow_idx[i]), b->side[i]);
 	}
+}
+
+// Looks the pending packets up in one go.
+static void stage_look_up(struct pipeline *p, struct burst *b, struct nat_pending *pending)
+{
+	struct flow_search *s = &pending->search;
+	uint32_t first_named = nat_pending_first_named(pending), n_hits = 0;
+	snat_ask(p->snat, &s->keys[first_named], s->n_named, &s->names[first_named]);
+	flow_lookup_burst(&p->flows, s);
+	for (uint32_t k = 0; k < s->n; k++) {
+		uint32_t i = pending->at[k], found = s->idx[k];
+		bool hit = found != FLOW_NONE;
+		b->flow_idx[i] = found;
+		b->side[i] = hit ? s->side[k] : b->side[i]; // else what the address said
+		n_hits += hit;
+	}
+	for (uint32_t k = first_named; k < BURST_MAX; k++) {
+		b->flow_idx[pending->at[k]] = s->idx[k];
+		n_hits += s->idx[k] != FLOW_NONE;
+	}
+	if (pipeline_rows_are_cold(p))
+		fetch_all_rows(p, b, pending->packets);
 	counters_add(p->counters, COUNTER_FLOW_HITS, n_hits);
-	counters_add(p->counters, COUNTER_FLOW_MISSES, n - n_hits);
+	counters_add(p->counters, COUNTER_FLOW_MISSES, s->n + s->n_named - n_hits);
 }
 
 // An earlier packet of the same burst may have made (or ended) the flow that this one missed or hit:
@@ -154,8 +165,11 @@ static bool flow_is_stale_answer(
 static void look_again(struct pipeline *p, struct burst *b, uint32_t i, const struct flow_key *key)
 {
 	uint8_t side;
-	b->flow_idx[i] = flow_lookup(&p->flows, key, &side);
-	if (b->flow_idx[i] != FLOW_NONE)
+	if (stage_is_reply(b, i))
+		b->flow_idx[i] = pipeline_find_reply(p, key);
+	else
+		b->flow_idx[i] = flow_lookup(&p->flows, key, &side);
+	if (b->flow_idx[i] != FLOW_NONE && !stage_is_reply(b, i))
 		b->side[i] = side;
 }
 
@@ -284,16 +298,17 @@ struct decision {
 };
 
 // Brings what the look-up said of a packet up to date, where an earlier one of this burst may have changed it.
-static inline void refresh(struct pipeline *p, struct burst *b, const struct pending *pending,
-	uint32_t k, const struct decision *d)
+static inline void refresh(struct pipeline *p, struct burst *b, const struct nat_pending *pending,
+	uint32_t place, const struct decision *d)
 {
-	uint32_t i = pending->at[k];
+	uint32_t i = pending->at[place];
+	const struct flow_search *s = &pending->search;
 	bool stale = b->flow_idx[i] != FLOW_NONE
-			     ? flow_is_stale_answer(p, b, i, &pending->keys[k])
+			     ? flow_is_stale_answer(p, b, i, &s->keys[place])
 			     : b->side[i] == FLOW_SIDE_BACKEND ||
-				       (d->added >> (pending->hashes[k] & 63) & 1);
+				       (d->added >> (s->hashes[place] & 63) & 1);
 	if (stale)
-		look_again(p, b, i, &pending->keys[k]);
+		look_again(p, b, i, &s->keys[place]);
 }
 
 // Does another packet of the same flow (or one of the same hash) wait to be opened?
@@ -309,52 +324,62 @@ static bool is_among(const struct stage_misses *misses, uint64_t hash)
 struct waiting {
 	struct stage_misses misses; // to be opened together
 	uint32_t n_late;
-	uint8_t late[BURST_MAX]; // ... and for one of those; indices into the pending
+	uint8_t late[BURST_MAX]; // ... and for one of those; places
 };
 
 static void open_waiting(
-	struct pipeline *p, struct burst *b, const struct pending *pending, struct waiting *w)
+	struct pipeline *p, struct burst *b, const struct nat_pending *pending, struct waiting *w)
 {
 	stage_open_together(p, b, &w->misses);
 	for (uint32_t k = 0; k < w->n_late; k++) {
-		uint32_t at = w->late[k];
-		look_again(p, b, pending->at[at], &pending->keys[at]);
-		decide_odd(p, b, pending->at[at], pending->hashes[at]);
+		uint32_t place = w->late[k], i = pending->at[place];
+		look_again(p, b, i, &pending->search.keys[place]);
+		decide_odd(p, b, i, pending->search.hashes[place]);
 	}
 	w->misses.n = w->n_late = 0;
 }
 
-// Packet by packet from number k on, as they came, but those that start flows are opened together behind the others, and a second
+// Packet by packet, as they came, but those that start flows are opened together behind the others, and a second
 // packet of such a flow waits for that; what may be a dnat backend's answer to one of them does not overtake it. A record may be
 // given to a new flow after earlier packets went by what it was: those are rewritten by then.
 static __rte_noinline void decide_mixed(struct pipeline *p, struct burst *b,
-	const struct pending *pending, uint32_t k, const struct burst_facts *facts)
+	const struct nat_pending *pending, uint64_t packets, const struct burst_facts *facts)
 {
+	const struct flow_search *s = &pending->search;
+	uint32_t first_named = nat_pending_first_named(pending);
+	uint8_t places[BURST_MAX]; // by burst index
+	for (uint32_t k = 0; k < s->n; k++)
+		places[pending->at[k]] = (uint8_t)k;
+	for (uint32_t k = first_named; k < BURST_MAX; k++)
+		places[pending->at[k]] = (uint8_t)k;
+
 	struct decision d = { 0 };
 	struct waiting w;
 	w.misses.n = w.n_late = 0;
-	for (; k < pending->n; k++) {
-		uint32_t i = pending->at[k];
-		uint64_t bit = 1ull << (pending->hashes[k] & 63);
+	for (; packets != 0; packets &= packets - 1) {
+		uint32_t i = (uint32_t)__builtin_ctzll(packets), place = places[i];
+		// A reply has no hash and opens nothing.
+		uint64_t hash = place >= first_named ? 0 : s->hashes[place];
+		uint64_t bit = 1ull << (hash & 63);
 		if (unlikely(d.changed))
-			refresh(p, b, pending, k, &d);
+			refresh(p, b, pending, place, &d);
 		if (likely(b->flow_idx[i] != FLOW_NONE)) {
 			if (likely(forward_plain(p, b, i, facts)))
 				continue;
-		} else if ((d.added & bit) && is_among(&w.misses, pending->hashes[k])) {
-			w.late[w.n_late++] = (uint8_t)k;
+		} else if ((d.added & bit) && is_among(&w.misses, hash)) {
+			w.late[w.n_late++] = (uint8_t)place;
 			continue;
-		} else if (waits_to_be_opened(p, b, i, pending->hashes[k])) {
+		} else if (waits_to_be_opened(p, b, i, hash)) {
 			d.added |= bit;
-			w.misses.hashes[w.misses.n] = pending->hashes[k];
+			w.misses.hashes[w.misses.n] = hash;
 			w.misses.at[w.misses.n++] = (uint8_t)i;
 			continue;
 		} else if (b->may_be_foreign[i] && w.misses.n > 0) {
 			open_waiting(p, b, pending, &w);
 			d.changed = true;
-			look_again(p, b, i, &pending->keys[k]);
+			look_again(p, b, i, &s->keys[place]);
 		}
-		if (decide_odd(p, b, i, pending->hashes[k])) {
+		if (decide_odd(p, b, i, hash)) {
 			d.changed = true;
 			d.added |= bit;
 		}
@@ -364,23 +389,24 @@ static __rte_noinline void decide_mixed(struct pipeline *p, struct burst *b,
 }
 
 // As long as they are plain, in as few instructions as that takes: no more than the first odd one has to know of others.
-static void stage_decide(struct pipeline *p, struct burst *b, const struct pending *pending)
+static void stage_decide(struct pipeline *p, struct burst *b, const struct nat_pending *pending)
 {
 	const struct snapshot *s = p->snapshot;
 	const struct burst_facts facts = { route_tag(s->fib), s->own, s,
 		s->n_backends < p->n_backend_counters ? s->n_backends : p->n_backend_counters };
-	for (uint32_t k = 0; k < pending->n; k++) {
-		uint32_t i = pending->at[k];
+	for (uint64_t packets = pending->packets; packets != 0; packets &= packets - 1) {
+		uint32_t i = (uint32_t)__builtin_ctzll(packets);
 		if (likely(b->flow_idx[i] != FLOW_NONE) && likely(forward_plain(p, b, i, &facts)))
 			continue;
-		decide_mixed(p, b, pending, k, &facts);
+		decide_mixed(p, b, pending, packets, &facts);
 		return;
 	}
 }
 
-void stage_pending(struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway)
+void stage_pending(
+	struct pipeline *p, struct burst *b, struct nat_pending *nat, struct pending *oneway)
 {
-	if (nat->n > 0) {
+	if (nat->packets != 0) {
 		stage_look_up(p, b, nat);
 		stage_decide(p, b, nat);
 	}
@@ -398,7 +424,8 @@ void pipeline_run(struct pipeline *p, struct burst *b)
 	for (uint32_t i = 0; i < ahead; i++)
 		__builtin_prefetch(rte_pktmbuf_mtod(b->mbufs[i], void *), 1);
 	burst_clear(b);
-	struct pending nat, oneway;
+	struct nat_pending nat;
+	struct pending oneway;
 	uint64_t fragments = stage_classify(p, b, &nat, &oneway);
 	stage_pending(p, b, &nat, &oneway);
 	if (unlikely(fragments != 0))
@@ -411,30 +438,35 @@ void stage_end_flow(struct pipeline *p, uint32_t flow_idx)
 	struct pipeline_backend_counters *block = pipeline_backend_block(p, r->backend_id);
 	if (block)
 		relaxed_add(&block->flows_ended, 1);
-	if (!(r->flags & FLOW_FLAG_DNAT))
-		snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
-			r->protocol);
+	stage_free_port(p, r);
 	flow_remove(&p->flows, flow_idx);
+}
+
+// Where a flow's source port stands, its line asked for.
+static inline struct snat_place ask_for_port(const struct pipeline *p, const struct flow_record *r)
+{
+	struct snat_place place = { .ring = UINT32_MAX };
+	if (r->flags & FLOW_FLAG_DNAT)
+		return place;
+	struct flow_key key = flow_backend_key(r);
+	place = snat_locate(p->snat, &key);
+	snat_prefetch(p->snat, &place);
+	return place;
 }
 
 void stage_end_flows(struct pipeline *p, const uint32_t *idx, uint32_t n)
 {
 	uint64_t hashes[2 * FLOW_REMOVE_MAX];
+	struct snat_place places[FLOW_REMOVE_MAX];
 	flow_remove_begin(&p->flows, idx, n, hashes);
-	for (uint32_t k = 0; k < n; k++) {
-		const struct flow_record *r = flow_record(&p->flows, idx[k]);
-		if (!(r->flags & FLOW_FLAG_DNAT))
-			snat_prefetch(p->snat, r->snat_slot, r->snat_port, &r->backend,
-				r->backend_port, r->protocol);
-	}
+	for (uint32_t k = 0; k < n; k++)
+		places[k] = ask_for_port(p, flow_record(&p->flows, idx[k]));
 	for (uint32_t k = 0; k < n; k++) {
 		const struct flow_record *r = flow_record(&p->flows, idx[k]);
 		struct pipeline_backend_counters *block = pipeline_backend_block(p, r->backend_id);
 		if (block)
 			relaxed_add(&block->flows_ended, 1);
-		if (!(r->flags & FLOW_FLAG_DNAT))
-			snat_free(p->snat, r->snat_slot, r->snat_port, &r->backend, r->backend_port,
-				r->protocol);
+		snat_free_at(p->snat, &places[k]);
 	}
 	flow_remove_end(&p->flows, idx, n, hashes);
 }
@@ -514,10 +546,7 @@ static void ask_for(struct pipeline *p, const uint32_t *expired, uint32_t n)
 		flow_remove_begin(&p->flows, expired + i,
 			n - i < FLOW_REMOVE_MAX ? n - i : FLOW_REMOVE_MAX, hashes);
 	for (uint32_t i = 0; i < n; i++) {
-		const struct flow_record *r = flow_record(&p->flows, expired[i]);
-		if (!(r->flags & FLOW_FLAG_DNAT))
-			snat_prefetch(p->snat, r->snat_slot, r->snat_port, &r->backend,
-				r->backend_port, r->protocol);
+		ask_for_port(p, flow_record(&p->flows, expired[i]));
 		p->ending[i] = expired[i];
 	}
 	p->n_ending = n;

@@ -211,6 +211,17 @@ void pipeline_show_flow(
 // Entry `ref` (below oneway_n_positions) of the one-way table. False: none, or it is no flow.
 bool pipeline_show_entry(const struct pipeline *p, uint32_t ref, struct flow_record *out);
 
+// The flow of a reply to a source port of this worker's (peer: the backend): FLOW_NONE or its index. Of a flow that has a source port
+// that port says which it is; the table knows its client's key only.
+static inline uint32_t pipeline_find_reply(const struct pipeline *p, const struct flow_key *key)
+{
+	uint32_t idx = snat_user(p->snat, key);
+	if (idx >= p->flows.n_used)
+		return FLOW_NONE;
+	struct flow_key has = flow_backend_key(flow_record(&p->flows, idx));
+	return flow_key_equal(&has, key) ? idx : FLOW_NONE;
+}
+
 // ---------------------------------------------------------------- explain
 // What would happen to a packet, by the same look-up code, without writing. Text is one step a line.
 struct pipeline_question {

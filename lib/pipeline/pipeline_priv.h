@@ -11,7 +11,7 @@ void stage_punt(struct burst *b, uint32_t i, enum pipeline_punt_class class);
 // The packet was consumed by an answer that is now in its mbuf.
 void stage_replied(struct pipeline *p, struct burst *b, uint32_t i, enum drop_reason reason);
 
-// Packets that need a table: their keys and hashes lie side by side for the bulk look-up, `at` holds burst indices in the
+// Packets for the one-way table: their keys and hashes lie side by side for the bulk look-up, `at` holds burst indices in the
 // order of arrival.
 struct pending {
 	uint32_t n;
@@ -20,15 +20,36 @@ struct pending {
 	uint64_t hashes[BURST_MAX];
 };
 
+// Packets for the flow table. Their keys are apart by how they are looked for, in `search`: clients' (and dnat backends') from its
+// front on, replies to our source ports from its end; `at` has the burst index by place there. `packets` has a bit for each packet:
+// their order of arrival.
+struct nat_pending {
+	uint64_t packets;
+	uint8_t at[BURST_MAX];
+	struct flow_search search;
+};
+_Static_assert(
+	BURST_MAX == FLOW_BURST_MAX && BURST_MAX == 64, "a burst is one search, and one word");
+
+static inline uint32_t nat_pending_first_named(const struct nat_pending *nat)
+{
+	return BURST_MAX - nat->search.n_named;
+}
+// Is packet i, which is for the flow table, a reply to a source port of ours?
+static inline bool stage_is_reply(const struct burst *b, uint32_t i)
+{
+	return b->side[i] == FLOW_SIDE_BACKEND && !b->may_be_foreign[i];
+}
+
 // Parse and classification: fills packets[] and for packets that need a table one of the two lists. Returns a bit for each
 // fragment that is ours, whose turn is last. Everybody else has its verdict afterwards.
 uint64_t stage_classify(
-	struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway);
+	struct pipeline *p, struct burst *b, struct nat_pending *nat, struct pending *oneway);
 // Look-ups and all that follows, for both lists.
 void stage_pending(
-	struct pipeline *p, struct burst *b, struct pending *nat, struct pending *oneway);
+	struct pipeline *p, struct burst *b, struct nat_pending *nat, struct pending *oneway);
 // One packet with ports to an address of ours, or a dnat backend's answer: into its list, or settled.
-void stage_classify_tuple(struct pipeline *p, struct burst *b, uint32_t i, struct pending *nat,
+void stage_classify_tuple(struct pipeline *p, struct burst *b, uint32_t i, struct nat_pending *nat,
 	struct pending *oneway);
 // Fragments, one by one: the first of a datagram by its tuple, later ones as that.
 void stage_fragments(struct pipeline *p, struct burst *b, uint64_t fragments);
@@ -127,6 +148,22 @@ static inline bool pipeline_may_have_holder(const struct pipeline *p, uint64_t h
 // next, until each has seen it once. False: it may begin here.
 bool stage_walk_first(struct pipeline *p, struct burst *b, uint32_t i);
 
+// The flow of a key whose own side is of that kind.
+static inline uint32_t pipeline_find(const struct pipeline *p, const struct flow_key *key,
+	enum snapshot_own_kind kind, uint8_t *out_side)
+{
+	*out_side = FLOW_SIDE_BACKEND;
+	return kind == SNAPSHOT_OWN_SNAT ? pipeline_find_reply(p, key)
+					 : flow_lookup(&p->flows, key, out_side);
+}
+// The source port of a flow that ends or could not begin.
+static inline void stage_free_port(struct pipeline *p, const struct flow_record *r)
+{
+	if (r->flags & FLOW_FLAG_DNAT) // has none
+		return;
+	struct flow_key key = flow_backend_key(r);
+	snat_free(p->snat, &key);
+}
 // Removes a flow and gives its source port back.
 void stage_end_flow(struct pipeline *p, uint32_t flow_idx);
 // The same for n (at most FLOW_REMOVE_MAX) flows, each named once, whose lines come side by side.

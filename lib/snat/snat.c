@@ -8,6 +8,7 @@
 #include "snat_priv.h"
 
 #include <errno.h>
+#include <rte_branch_prediction.h>
 
 // ---------------------------------------------------------------- owned ports
 // The ports of a worker are numbered 0..n_ports-1 through its blocks.
@@ -37,6 +38,12 @@ static struct snat_span snat_span(const struct snat_config *config, uint16_t wor
 	return span;
 }
 
+static uint32_t snat_n_links(const struct snat_span *span)
+{
+	uint32_t end = span->first_offset + span->n_ports;
+	return (end + SNAT_BLOCK_PORTS - 1) / SNAT_BLOCK_PORTS * SNAT_BLOCK_PORTS;
+}
+
 static bool snat_config_ok(const struct snat_config *config, uint16_t worker_idx)
 {
 	return config->n_workers > 0 && worker_idx < config->n_workers && config->port_min > 0 &&
@@ -45,28 +52,28 @@ static bool snat_config_ok(const struct snat_config *config, uint16_t worker_idx
 
 static uint16_t snat_port_at(const struct snat *snat, uint32_t i)
 {
-	uint32_t turned = i + snat->rotation;
-	uint32_t at =
-		(turned < snat->n_ports ? turned : turned - snat->n_ports) + snat->first_offset;
-	uint32_t block = snat->first_block + at / SNAT_BLOCK_PORTS * snat->n_workers;
-	return (uint16_t)(block * SNAT_BLOCK_PORTS + at % SNAT_BLOCK_PORTS);
+	uint32_t block = snat->first_block + i / SNAT_BLOCK_PORTS * snat->n_workers;
+	return (uint16_t)(block * SNAT_BLOCK_PORTS + i % SNAT_BLOCK_PORTS);
 }
 
-// Index of a port, or UINT32_MAX if it is not owned.
-static uint32_t snat_index_of(const struct snat *snat, uint16_t port)
+// Index of a port, or n_links or more: its block is not owned. In the first and the last block lie indices of ports that are not.
+static inline uint32_t snat_index_near(const struct snat *snat, uint16_t port)
 {
-	uint32_t block = port / SNAT_BLOCK_PORTS;
-	if (block < snat->first_block)
-		return UINT32_MAX;
-	uint32_t distance = block - snat->first_block;
-	if (distance % snat->n_workers != 0)
-		return UINT32_MAX;
-	uint32_t at = distance / snat->n_workers * SNAT_BLOCK_PORTS + port % SNAT_BLOCK_PORTS;
-	if (at < snat->first_offset || at - snat->first_offset >= snat->n_ports)
-		return UINT32_MAX;
-	uint32_t turned = at - snat->first_offset;
-	return turned >= snat->rotation ? turned - snat->rotation
-					: turned + snat->n_ports - snat->rotation;
+	return snat->by_block[port / SNAT_BLOCK_PORTS] + port % SNAT_BLOCK_PORTS;
+}
+
+// The same, but UINT32_MAX if the port is not owned.
+static inline uint32_t snat_index_of(const struct snat *snat, uint16_t port)
+{
+	uint32_t i = snat_index_near(snat, port);
+	return i - snat->first_offset < snat->n_ports ? i : UINT32_MAX;
+}
+
+// The n'th port in the order in which they are first given out.
+static uint32_t snat_nth(const struct snat *snat, uint32_t n)
+{
+	uint32_t turned = n + snat->rotation;
+	return (turned < snat->n_ports ? turned : turned - snat->n_ports) + snat->first_offset;
 }
 
 // ---------------------------------------------------------------- rings
@@ -76,11 +83,11 @@ static struct snat_ring *snat_rings(struct snat *snat)
 	return (struct snat_ring *)(void *)(snat + 1);
 }
 
-static uint32_t *snat_links(struct snat *snat, uint32_t ring_idx)
+static inline uint32_t *snat_links(struct snat *snat, uint32_t ring_idx)
 {
 	uint32_t n_rings = (uint32_t)snat->n_addresses * SNAT_POOLS;
 	uint32_t *links = (uint32_t *)(void *)(snat_rings(snat) + n_rings);
-	return links + (size_t)ring_idx * snat->n_ports;
+	return links + (size_t)ring_idx * snat->n_links;
 }
 
 static bool snat_link_used(uint32_t link)
@@ -88,20 +95,21 @@ static bool snat_link_used(uint32_t link)
 	return (link & SNAT_USED) != 0;
 }
 
-static void snat_ring_skip_used(struct snat_ring *ring, const uint32_t *next, uint32_t n_ports)
+static void snat_ring_skip_used(
+	const struct snat *snat, struct snat_ring *ring, const uint32_t *next)
 {
-	while (ring->fresh < n_ports && next[ring->fresh] != SNAT_FRESH)
+	while (ring->fresh < snat->n_ports && next[snat_nth(snat, ring->fresh)] != SNAT_FRESH)
 		ring->fresh++;
 }
 
 // First in order; the ring must have a free port.
-static uint32_t snat_ring_pop(struct snat_ring *ring, uint32_t *next, uint32_t n_ports)
+static uint32_t snat_ring_pop(const struct snat *snat, struct snat_ring *ring, uint32_t *next)
 {
 	uint32_t i;
-	if (ring->fresh < n_ports) {
-		i = ring->fresh;
+	if (ring->fresh < snat->n_ports) {
+		i = snat_nth(snat, ring->fresh);
 		next[i] = SNAT_USED | SNAT_USER_NONE;
-		snat_ring_skip_used(ring, next, n_ports);
+		snat_ring_skip_used(snat, ring, next);
 	} else {
 		i = ring->head;
 		ring->head = (uint16_t)next[i];
@@ -147,41 +155,18 @@ static bool snat_ring_unlink(struct snat_ring *ring, uint32_t *next, uint32_t i)
 	return false;
 }
 
-// Pool of a backend endpoint: equal endpoints share one, so within it a port serves one flow.
-static uint32_t snat_pool(const struct address *backend, rte_be16_t backend_port, uint8_t protocol)
+// Pool of a backend endpoint: equal endpoints share one, so within it a port serves one flow. Nobody but the cluster chooses
+// endpoints: a straight line through them will do, steep enough that addresses and ports in order, whichever of their
+// bytes counts them, come to all pools in turn.
+static inline uint32_t snat_pool(const struct flow_key *reply)
 {
-	uint64_t tail = (uint64_t)backend_port << 8 | protocol;
-	uint64_t h = hash_fold(backend->halves[0] ^ 0x9e3779b97f4a7c15ull,
-		backend->halves[1] ^ 0xd6e8feb86659fd93ull);
-	h = hash_fold(h ^ tail, 0x2545f4914f6cdd1dull);
-	return (uint32_t)h % SNAT_POOLS;
+	static const struct flow_key of_endpoint = { .peer_port = UINT16_MAX,
+		.protocol = UINT8_MAX };
+	uint64_t sum = reply->peer.halves[0] + reply->peer.halves[1] +
+		       (flow_key_tail(reply) & flow_key_tail(&of_endpoint));
+	return (uint32_t)(sum * 0x9e3779b99e9e9e9dull >> 60);
 }
-
-// ---------------------------------------------------------------- slots
-
-static uint32_t snat_slot_hash(uint16_t slot)
-{
-	return (uint32_t)slot * 0x9e3779b1u >> 23; // 9 bits: SNAT_SLOT_CELLS
-}
-
-// Address index of a slot, or UINT16_MAX.
-static uint16_t snat_find_slot(const struct snat *snat, uint16_t slot)
-{
-	for (uint32_t at = snat_slot_hash(slot);; at++) {
-		uint16_t idx = snat->slot_cells[at % SNAT_SLOT_CELLS];
-		if (idx == SNAT_CELL_EMPTY || snat->slots[idx] == slot)
-			return idx;
-	}
-}
-
-static void snat_add_slot(struct snat *snat, uint16_t slot, uint16_t idx)
-{
-	uint32_t at = snat_slot_hash(slot);
-	while (snat->slot_cells[at % SNAT_SLOT_CELLS] != SNAT_CELL_EMPTY)
-		at++;
-	snat->slot_cells[at % SNAT_SLOT_CELLS] = idx;
-	snat->slots[idx] = slot;
-}
+_Static_assert(SNAT_POOLS == 1 << 4, "four bits");
 
 // ---------------------------------------------------------------- public
 
@@ -190,10 +175,20 @@ size_t snat_size(const struct snat_config *config, uint16_t worker_idx)
 	if (!snat_config_ok(config, worker_idx))
 		return 0;
 	size_t n_rings = (size_t)config->n_addresses * SNAT_POOLS;
-	size_t n_ports = snat_span(config, worker_idx).n_ports;
+	struct snat_span span = snat_span(config, worker_idx);
 	size_t size = sizeof(struct snat) + n_rings * sizeof(struct snat_ring) +
-		      n_rings * n_ports * sizeof(uint32_t);
+		      n_rings * snat_n_links(&span) * sizeof(uint32_t);
 	return (size + 63) & ~(size_t)63;
+}
+
+static void snat_ring_init(struct snat *snat, uint32_t ring_idx)
+{
+	uint32_t *next = snat_links(snat, ring_idx);
+	snat_rings(snat)[ring_idx] = (struct snat_ring){ .n_free = snat->n_ports };
+	for (uint32_t i = 0; i < snat->n_links; i++) {
+		bool owned = i >= snat->first_offset && i - snat->first_offset < snat->n_ports;
+		next[i] = owned ? SNAT_FRESH : SNAT_USED | SNAT_USER_NONE;
+	}
 }
 
 int snat_init(void *mem, size_t size, const struct snat_config *config, uint16_t worker_idx,
@@ -205,18 +200,25 @@ int snat_init(void *mem, size_t size, const struct snat_config *config, uint16_t
 	struct snat_span span = snat_span(config, worker_idx);
 	struct snat *snat = mem;
 	memset(snat, 0, sizeof(*snat));
-	memset(snat->slot_cells, 0xff, sizeof(snat->slot_cells));
+	memset(snat->by_slot, 0xff, sizeof(snat->by_slot)); // SNAT_NO_ADDRESS
 	snat->n_ports = span.n_ports;
+	snat->n_links = snat_n_links(&span);
 	snat->n_workers = config->n_workers;
 	snat->first_block = (uint16_t)span.first_block;
 	snat->first_offset = (uint16_t)span.first_offset;
+	for (uint32_t block = 0; block < SNAT_BLOCKS; block++)
+		snat->by_block[block] = snat->n_links;
+	for (uint32_t turn = 0; turn < snat->n_links / SNAT_BLOCK_PORTS; turn++)
+		snat->by_block[span.first_block + turn * config->n_workers] =
+			turn * SNAT_BLOCK_PORTS;
 	if (span.n_ports > 0)
 		snat->rotation = (uint16_t)(config->first % span.n_ports);
 	snat->n_addresses = config->n_addresses;
 	for (uint16_t a = 0; a < config->n_addresses; a++) {
-		if (snat_find_slot(snat, config->slots[a]) != UINT16_MAX)
+		if (snat->by_slot[config->slots[a]] != SNAT_NO_ADDRESS)
 			return -EINVAL;
-		snat_add_slot(snat, config->slots[a], a);
+		snat->by_slot[config->slots[a]] = a;
+		snat->slots[a] = config->slots[a];
 		uint8_t is_v6 = !address_is_v4(&config->addresses[a]);
 		snat->is_v6[a] = is_v6;
 		snat->by_family[is_v6][snat->n_by_family[is_v6]++] = a;
@@ -224,10 +226,7 @@ int snat_init(void *mem, size_t size, const struct snat_config *config, uint16_t
 	}
 	uint32_t n_rings = (uint32_t)config->n_addresses * SNAT_POOLS;
 	for (uint32_t r = 0; r < n_rings; r++)
-		snat_rings(snat)[r] = (struct snat_ring){ .n_free = span.n_ports };
-	uint32_t *links = snat_links(snat, 0);
-	for (size_t i = 0; i < (size_t)n_rings * span.n_ports; i++)
-		links[i] = SNAT_FRESH;
+		snat_ring_init(snat, r);
 	*out = snat;
 	return 0;
 }
@@ -239,15 +238,18 @@ int snat_alloc(struct snat *snat, const struct address *backend, rte_be16_t back
 	uint32_t n = snat->n_by_family[is_v6];
 	if (n == 0)
 		return -EAFNOSUPPORT;
-	uint32_t pool = snat_pool(backend, backend_port, protocol);
+	const struct flow_key reply = {
+		.peer = *backend, .peer_port = backend_port, .protocol = protocol
+	};
+	uint32_t pool = snat_pool(&reply);
 	uint32_t at = (uint32_t)((uint64_t)hash * n >> 32);
 	for (uint32_t tried = 0; tried < n; tried++) {
 		uint32_t a = snat->by_family[is_v6][at];
 		uint32_t ring_idx = a * SNAT_POOLS + pool;
 		struct snat_ring *ring = &snat_rings(snat)[ring_idx];
 		if (ring->n_free > 0) {
-			uint32_t i = snat_ring_pop(ring, snat_links(snat, ring_idx), snat->n_ports);
-			snat->last = (size_t)ring_idx * snat->n_ports + i;
+			uint32_t i = snat_ring_pop(snat, ring, snat_links(snat, ring_idx));
+			snat->last = (size_t)ring_idx * snat->n_links + i;
 			snat->n_free[is_v6]--;
 			*out_slot = snat->slots[a];
 			*out_port = rte_cpu_to_be_16(snat_port_at(snat, i));
@@ -283,12 +285,15 @@ uint32_t snat_used(struct snat *snat, const struct address *backend, rte_be16_t 
 	if (n_addresses == 0 || snat->n_ports == 0)
 		return 0;
 	uint32_t a = snat->by_family[is_v6][(uint64_t)hash * n_addresses >> 32];
-	uint32_t ring_idx = a * SNAT_POOLS + snat_pool(backend, backend_port, protocol);
+	const struct flow_key reply = {
+		.peer = *backend, .peer_port = backend_port, .protocol = protocol
+	};
+	uint32_t ring_idx = a * SNAT_POOLS + snat_pool(&reply);
 	struct snat_ring *ring = &snat_rings(snat)[ring_idx];
 	const uint32_t *next = snat_links(snat, ring_idx);
 	n = n < snat->n_ports ? n : snat->n_ports;
 	for (uint32_t k = 0; k < n; k++) {
-		uint32_t link = next[ring->hand];
+		uint32_t link = next[ring->hand + snat->first_offset];
 		ring->hand = ring->hand + 1 < snat->n_ports ? ring->hand + 1 : 0;
 		out_flows[n_out] = link & ~SNAT_USED;
 		n_out += snat_link_used(link) && out_flows[n_out] != SNAT_USER_NONE;
@@ -296,68 +301,103 @@ uint32_t snat_used(struct snat *snat, const struct address *backend, rte_be16_t 
 	return n_out;
 }
 
-// Where a (slot, port) of a backend stands.
-struct snat_place {
-	struct snat_ring *ring;
-	uint32_t *next;
-	uint32_t i;
-	uint8_t is_v6;
-};
+// ---------------------------------------------------------------- one port
 
-static bool snat_find(
-	struct snat *snat, uint16_t slot, rte_be16_t port, uint32_t pool, struct snat_place *out)
+struct snat_place snat_locate(const struct snat *snat, const struct flow_key *key)
 {
-	uint16_t a = snat_find_slot(snat, slot);
-	uint32_t i = snat_index_of(snat, rte_be_to_cpu_16(port));
-	if (a == UINT16_MAX || i == UINT32_MAX)
-		return false;
-	uint32_t ring_idx = (uint32_t)a * SNAT_POOLS + pool;
-	out->ring = &snat_rings(snat)[ring_idx];
-	out->next = snat_links(snat, ring_idx);
-	out->i = i;
-	out->is_v6 = snat->is_v6[a];
-	return true;
+	struct snat_place place = { .ring = UINT32_MAX };
+	uint16_t a = snat->by_slot[key->own_slot];
+	uint32_t i = snat_index_of(snat, rte_be_to_cpu_16(key->own_port));
+	if (unlikely(a == SNAT_NO_ADDRESS || i == UINT32_MAX))
+		return place;
+	place.ring = (uint32_t)a * SNAT_POOLS + snat_pool(key);
+	place.port = i;
+	return place;
 }
 
-void snat_free(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
-	rte_be16_t backend_port, uint8_t protocol)
+static inline bool snat_is_place(const struct snat_place *place)
 {
-	struct snat_place p;
-	if (!snat_find(snat, slot, port, snat_pool(backend, backend_port, protocol), &p))
-		return;
-	// A port that is not in use (given back twice, or of a flow whose port could not be taken at
-	// adoption) changes nothing: in the chain twice it would serve two flows.
-	if (!snat_link_used(p.next[p.i]))
-		return;
-	snat_ring_push(p.ring, p.next, p.i);
-	snat->n_free[p.is_v6]++;
+	return place->ring != UINT32_MAX;
 }
 
-void snat_prefetch(const struct snat *snat, uint16_t slot, rte_be16_t port,
-	const struct address *backend, rte_be16_t backend_port, uint8_t protocol)
+static const uint32_t snat_nobody = SNAT_FRESH;
+
+// snat_links gives places to write to; who reads only takes this.
+static inline const uint32_t *snat_links_read(const struct snat *snat, uint32_t ring_idx)
 {
-	struct snat_place p;
-	// snat_find gives places to write to; nothing is written here.
-	if (snat_find((struct snat *)(uintptr_t)snat, slot, port,
-		    snat_pool(backend, backend_port, protocol), &p))
-		__builtin_prefetch(&p.next[p.i], 1);
+	return snat_links((struct snat *)(uintptr_t)snat, ring_idx);
+}
+
+static inline const uint32_t *snat_link(const struct snat *snat, const struct snat_place *place)
+{
+	return likely(snat_is_place(place)) ? snat_links_read(snat, place->ring) + place->port
+					    : &snat_nobody;
+}
+
+uint32_t snat_user(const struct snat *snat, const struct flow_key *key)
+{
+	struct snat_place place = snat_locate(snat, key);
+	uint32_t link = *snat_link(snat, &place);
+	return snat_link_used(link) ? link & ~SNAT_USED : SNAT_USER_NONE;
+}
+
+void snat_ask(const struct snat *snat, const struct flow_key *keys, uint32_t n,
+	const uint32_t **out_users)
+{
+	const uint32_t *links = n > 0 ? snat_links_read(snat, 0) : NULL;
+	for (uint32_t k = 0; k < n; k++) {
+		uint32_t a = snat->by_slot[keys[k].own_slot];
+		uint32_t i = snat_index_near(snat, rte_be_to_cpu_16(keys[k].own_port));
+		uint64_t ring_idx = a * SNAT_POOLS + snat_pool(&keys[k]);
+		out_users[k] = &links[ring_idx * snat->n_links + i];
+		if (unlikely(a == SNAT_NO_ADDRESS || i >= snat->n_links))
+			out_users[k] = &snat_nobody;
+		__builtin_prefetch(out_users[k], 0, 3);
+	}
+}
+
+void snat_prefetch(const struct snat *snat, const struct snat_place *place)
+{
+	__builtin_prefetch(snat_link(snat, place), 1);
 	__asm__ volatile(""); // or the compiler finds that this function does nothing
 }
 
-int snat_take(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
-	rte_be16_t backend_port, uint8_t protocol)
+void snat_free_at(struct snat *snat, const struct snat_place *place)
 {
-	struct snat_place p;
-	if (!snat_find(snat, slot, port, snat_pool(backend, backend_port, protocol), &p) ||
-		p.is_v6 == address_is_v4(backend) || snat_link_used(p.next[p.i]))
+	if (!snat_is_place(place))
+		return;
+	uint32_t *next = snat_links(snat, place->ring);
+	// A port that is not in use (given back twice, or of a flow whose port could not be taken at
+	// adoption) changes nothing: in the chain twice it would serve two flows.
+	if (!snat_link_used(next[place->port]))
+		return;
+	snat_ring_push(&snat_rings(snat)[place->ring], next, place->port);
+	snat->n_free[snat->is_v6[place->ring / SNAT_POOLS]]++;
+}
+
+void snat_free(struct snat *snat, const struct flow_key *key)
+{
+	struct snat_place place = snat_locate(snat, key);
+	snat_free_at(snat, &place);
+}
+
+int snat_take(struct snat *snat, const struct flow_key *key)
+{
+	struct snat_place p = snat_locate(snat, key);
+	if (!snat_is_place(&p))
 		return -ENOENT;
-	if (p.next[p.i] != SNAT_FRESH && !snat_ring_unlink(p.ring, p.next, p.i))
+	struct snat_ring *ring = &snat_rings(snat)[p.ring];
+	uint32_t *next = snat_links(snat, p.ring);
+	uint8_t is_v6 = snat->is_v6[p.ring / SNAT_POOLS];
+	if (is_v6 == address_is_v4(&key->peer) || snat_link_used(next[p.port]))
 		return -ENOENT;
-	p.next[p.i] = SNAT_USED | SNAT_USER_NONE;
-	snat->last = (size_t)(p.next - snat_links(snat, 0)) + p.i;
-	snat_ring_skip_used(p.ring, p.next, snat->n_ports);
-	p.ring->n_free--;
-	snat->n_free[p.is_v6]--;
+	if (next[p.port] != SNAT_FRESH && !snat_ring_unlink(ring, next, p.port))
+		return -ENOENT;
+	next[p.port] = SNAT_USED | SNAT_USER_NONE;
+	snat->last = (size_t)p.ring * snat->n_links + p.port;
+	snat_ring_skip_used(snat, ring, next);
+	ring->n_free--;
+	snat->n_free[is_v6]--;
 	return 0;
 }
 

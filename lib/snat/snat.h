@@ -70,14 +70,29 @@ void snat_name_at(struct snat *snat, size_t place, uint32_t flow_idx);
 // Such a flow may belong to another endpoint of the same ring: whoever takes its port away ends that flow.
 uint32_t snat_used(struct snat *snat, const struct address *backend, rte_be16_t backend_port,
 	uint8_t protocol, uint32_t hash, uint32_t n, uint32_t *out_flows);
-// Gives a port back, to the end of its ring. Arguments as when it was taken.
-void snat_free(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
-	rte_be16_t backend_port, uint8_t protocol);
-// Asks for the line that snat_free of the same arguments will change; for callers with several ports to give back.
-void snat_prefetch(const struct snat *snat, uint16_t slot, rte_be16_t port,
-	const struct address *backend, rte_be16_t backend_port, uint8_t protocol);
-// Marks a port as in use (adoption of a table): 0 or -ENOENT if it is not a free port of this worker.
-int snat_take(struct snat *snat, uint16_t slot, rte_be16_t port, const struct address *backend,
-	rte_be16_t backend_port, uint8_t protocol);
+
+// ---------------------------------------------------------------- whose a port is
+// A reply's key (peer: the backend; own slot and port: the source address and port that it answers to) names one port of one
+// ring, and that says whose it is: no search. What it says is to be compared with the flow: a stranger may send to a port in use.
+// Index that snat_name noted, or SNAT_USER_NONE.
+uint32_t snat_user(const struct snat *snat, const struct flow_key *key);
+// The same for n replies of a burst: words that will be read later, asked for now. Such a word has its top bit set when the port
+// is in use, and the index below it. They are good until ports are taken or given back.
+void snat_ask(const struct snat *snat, const struct flow_key *keys, uint32_t n,
+	const uint32_t **out_users);
+
+// Gives the port of a reply's key back, to the end of its ring. A port that is not in use changes nothing.
+void snat_free(struct snat *snat, const struct flow_key *key);
+// Where the port of a reply's key stands, for who has several to give back; no place if it is none of this worker's.
+struct snat_place {
+	uint32_t ring; // UINT32_MAX: no place
+	uint32_t port;
+};
+struct snat_place snat_locate(const struct snat *snat, const struct flow_key *key);
+// Asks for the line that snat_free_at will change.
+void snat_prefetch(const struct snat *snat, const struct snat_place *place);
+void snat_free_at(struct snat *snat, const struct snat_place *place);
+// Marks the port of a reply's key as in use (adoption of a table): 0 or -ENOENT if it is not a free port of this worker.
+int snat_take(struct snat *snat, const struct flow_key *key);
 // Free ports of this worker over all addresses and rings of one family (4 or 6).
 uint64_t snat_n_free(const struct snat *snat, int family);

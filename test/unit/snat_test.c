@@ -13,6 +13,24 @@
 
 #define SEED 0x5eedc0deull
 
+// What a backend's reply to a source port says.
+static struct flow_key reply_key(uint16_t slot, rte_be16_t port, const struct address *backend,
+	rte_be16_t backend_port, uint8_t protocol)
+{
+	return (struct flow_key){ .peer = *backend,
+		.peer_port = backend_port,
+		.own_port = port,
+		.own_slot = slot,
+		.protocol = protocol };
+}
+
+// Of an endpoint with port 80 and protocol 6, as they lie in a packet.
+static void free_port(struct snat *s, uint16_t slot, rte_be16_t port, const struct address *backend)
+{
+	struct flow_key key = reply_key(slot, port, backend, 80, 6);
+	snat_free(s, &key);
+}
+
 static uint64_t rng_state;
 
 static uint64_t rng(void)
@@ -207,8 +225,10 @@ static bool rig_alloc(struct rig *r, struct taken *out)
 static void rig_free(struct rig *r, const struct taken *t)
 {
 	const struct endpoint *e = &r->endpoints[t->endpoint];
-	snat_prefetch(r->snat, t->slot, t->port, &e->address, e->port, e->protocol);
-	snat_free(r->snat, t->slot, t->port, &e->address, e->port, e->protocol);
+	struct flow_key key = reply_key(t->slot, t->port, &e->address, e->port, e->protocol);
+	struct snat_place place = snat_locate(r->snat, &key);
+	snat_prefetch(r->snat, &place);
+	snat_free_at(r->snat, &place);
 	struct queue *q = &r->queues[rig_address_of(r, t->slot)][e->pool];
 	q->ports[q->n++] = rte_be_to_cpu_16(t->port);
 }
@@ -228,7 +248,8 @@ static bool rig_take(struct rig *r, struct taken *out)
 	while (at < q->n && q->ports[at] != port)
 		at++;
 	bool there = at < q->n && (a >= 3) == !address_is_v4(&e->address);
-	int rc = snat_take(r->snat, t.slot, t.port, &e->address, e->port, e->protocol);
+	struct flow_key key = reply_key(t.slot, t.port, &e->address, e->port, e->protocol);
+	int rc = snat_take(r->snat, &key);
 	assert_int_equal(rc, there ? 0 : -ENOENT);
 	if (!there)
 		return false;
@@ -332,7 +353,8 @@ static void test_memory(void **state)
 	uint64_t n_ports = (65536 - 1024) / 4;
 	uint64_t links = 10ull * SNAT_POOLS * n_ports * 4;
 	assert_true(snat_size(&config, 1) >= links);
-	assert_true(snat_size(&config, 1) < links + 10 * SNAT_POOLS * 64 + 8192);
+	assert_true(snat_size(&config, 1) <
+		    links + 10 * SNAT_POOLS * 64 + 65536 * sizeof(uint16_t) + 8192);
 }
 
 static void test_refused(void **state)
@@ -386,11 +408,11 @@ static void test_family_and_empty(void **state)
 	assert_int_equal(snat_n_free(s, 4), SNAT_POOLS - 1);
 	assert_int_equal(snat_n_free(s, 6), 0);
 	// Given back twice, to the wrong slot, a port of nobody: no effect.
-	snat_free(s, 8, port, &b4, 80, 6);
-	snat_free(s, 9, rte_cpu_to_be_16(4999), &b4, 80, 6);
+	free_port(s, 8, port, &b4);
+	free_port(s, 9, rte_cpu_to_be_16(4999), &b4);
 	assert_int_equal(snat_alloc(s, &b4, 80, 6, 0, &slot, &port), -ENOSPC);
-	snat_free(s, 9, port, &b4, 80, 6);
-	snat_free(s, 9, port, &b4, 80, 6);
+	free_port(s, 9, port, &b4);
+	free_port(s, 9, port, &b4);
 	assert_int_equal(snat_n_free(s, 4), SNAT_POOLS);
 	assert_int_equal(snat_alloc(s, &b4, 80, 6, 0, &slot, &port), 0);
 	assert_int_equal(snat_alloc(s, &b4, 80, 6, 0, &slot, &port), -ENOSPC);
@@ -447,7 +469,7 @@ static void test_used(void **state)
 	}
 	// Given back and taken again, not named yet: nobody's.
 	for (uint32_t i = 0; i < 400; i++)
-		snat_free(s, (uint16_t)(i / 200), ports[i / 200][i % 200], &b, 80, 6);
+		free_port(s, (uint16_t)(i / 200), ports[i / 200][i % 200], &b);
 	snat_name(s, 7); // too late: the port taken last was given back
 	for (uint32_t k = 0; k < 4; k++)
 		assert_int_equal(snat_used(s, &b, 80, 6, UINT32_MAX, 64, flows), 0);
@@ -465,6 +487,92 @@ static void test_used(void **state)
 	assert_int_equal(flows[0], SNAT_USER_MAX);
 	struct address b6 = v6(1);
 	assert_int_equal(snat_used(s, &b6, 80, 6, 0, 20, flows), 0); // no address of that family
+	free(mem);
+}
+
+// Each port in use says whose it is, to one who asks alone and to one who asks for many; every other port says nothing.
+static void test_users(void **state)
+{
+	enum { N = 300 };
+	struct snat_config config = { .n_addresses = 2,
+		.port_min = 1000,
+		.port_max = 1000 + 499,
+		.n_workers = 3,
+		.first = 77 };
+	config.addresses[0] = v4(1);
+	config.addresses[1] = v6(2);
+	config.slots[0] = 40000;
+	config.slots[1] = 3;
+	void *mem;
+	struct snat *s = snat_make(&config, 1, &mem);
+	struct flow_key keys[N];
+	rng_start("users");
+	for (uint32_t i = 0; i < N; i++) {
+		struct address b = i % 2 ? v6((uint16_t)(i % 20)) : v4(100 + i % 20);
+		uint16_t slot;
+		rte_be16_t port;
+		assert_int_equal(snat_alloc(s, &b, 80, 6, (uint32_t)rng(), &slot, &port), 0);
+		keys[i] = reply_key(slot, port, &b, 80, 6);
+		assert_int_equal(snat_user(s, &keys[i]), SNAT_USER_NONE); // not named yet
+		snat_name(s, 1000 + i);
+	}
+	for (uint32_t i = 0; i < N; i += 3)
+		snat_free(s, &keys[i]);
+	const uint32_t *words[N];
+	snat_ask(s, keys, N, words);
+	for (uint32_t i = 0; i < N; i++) {
+		bool used = i % 3 != 0;
+		assert_int_equal(snat_user(s, &keys[i]), used ? 1000 + i : SNAT_USER_NONE);
+		assert_int_equal(*words[i] >> 31, used);
+		if (used)
+			assert_int_equal(*words[i] & 0x7fffffff, 1000 + i);
+	}
+	// Other slots, ports around the range, of other workers, any at all: of nobody, or a name that was given.
+	uint32_t n_named = 0;
+	for (uint32_t port = 0; port < 65536; port++) {
+		struct flow_key k = keys[port % N];
+		k.own_port = rte_cpu_to_be_16((uint16_t)port);
+		bool ours = port >= 1000 && port < 1500 && snat_owner((uint16_t)port, 3) == 1;
+		uint32_t user = snat_user(s, &k);
+		snat_ask(s, &k, 1, words);
+		assert_int_equal(
+			*words[0] >> 31 && *words[0] != UINT32_MAX, user != SNAT_USER_NONE);
+		if (!ours)
+			assert_int_equal(user, SNAT_USER_NONE);
+		n_named += user != SNAT_USER_NONE;
+		k.own_slot = (uint16_t)(port == 3 || port == 40000 ? 4 : port);
+		assert_int_equal(snat_user(s, &k), SNAT_USER_NONE);
+		snat_ask(s, &k, 1, words);
+		assert_int_equal(*words[0] >> 31, 0);
+	}
+	assert_true(n_named > 0);
+	free(mem);
+}
+
+// Endpoints that differ in one byte, in order, come to all rings alike.
+static void test_endpoints_spread(void **state)
+{
+	struct snat_config config = {
+		.n_addresses = 1, .port_min = 1024, .port_max = 2047, .n_workers = 1
+	};
+	config.addresses[0] = v4(1);
+	void *mem;
+	struct snat *s = snat_make(&config, 0, &mem);
+	for (uint32_t byte = 0; byte < 18; byte++) { // of the address, then of the port
+		uint32_t n_of[SNAT_POOLS] = { 0 };
+		if (byte == 10 || byte == 11)
+			continue; // no address of either family differs there and is like this one
+		for (uint32_t k = 0; k < 256; k++) {
+			struct address b = byte < 10 ? v6(1) : v4(0x0a000001);
+			rte_be16_t port = RTE_BE16(8080);
+			uint8_t *at = byte < 16 ? &b.bytes[byte] : (uint8_t *)&port + byte - 16;
+			*at = (uint8_t)k;
+			struct flow_key key = reply_key(0, RTE_BE16(1024), &b, port, 6);
+			n_of[snat_locate(s, &key).ring]++;
+		}
+		for (uint32_t pool = 0; pool < SNAT_POOLS; pool++)
+			assert_in_range(n_of[pool], 256 / SNAT_POOLS / 2, 256 / SNAT_POOLS * 3 / 2);
+	}
 	free(mem);
 }
 
@@ -519,6 +627,8 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_family_and_empty),
 		cmocka_unit_test(test_used),
+		cmocka_unit_test(test_users),
+		cmocka_unit_test(test_endpoints_spread),
 		cmocka_unit_test(test_addresses_spread),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
