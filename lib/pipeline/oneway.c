@@ -161,20 +161,14 @@ static void open_entry(
 
 // ---------------------------------------------------------------- send
 
-// Way to a backend, found once for each FIB.
+// Way to a backend, found once as long as it stays so.
 static enum drop_reason backend_way(
 	struct pipeline *p, uint32_t backend_id, const struct address *address, struct way *out)
 {
 	struct pipeline_backend_counters *block = pipeline_backend_block(p, backend_id);
-	uint32_t generation = nexthop_fib_generation(p->snapshot->fib);
 	if (unlikely(block == NULL))
 		return way_find(p, pipeline_route(p, address), address, out);
-	if (unlikely(block->fib_generation != generation || block->nexthop >= NEXTHOP_MISSING)) {
-		block->nexthop = pipeline_route(p, address);
-		block->fib_generation = generation;
-		block->ready_mode = 0;
-	}
-	return way_find(p, block->nexthop, address, out);
+	return way_find(p, pipeline_backend_route(p, block, address), address, out);
 }
 
 // l2dsr reaches only stations on the link; a tunnel needs a source of the backend's family.
@@ -280,16 +274,15 @@ static inline uint64_t block_nexthop(
 	const struct pipeline_backend_counters *block, uint32_t generation, uint32_t mode)
 {
 	uint64_t way, wanted = generation | (uint64_t)(mode + 1) << 48;
-	memcpy(&way, &block->fib_generation, sizeof(way));
+	memcpy(&way, &block->ways, sizeof(way));
 	way ^= wanted;
 	return way >> 32 | way << 32;
 }
-#define BLOCK_AT(field, bytes)                                                               \
-	_Static_assert(                                                                      \
-		offsetof(struct pipeline_backend_counters, field) ==                         \
-				offsetof(struct pipeline_backend_counters, fib_generation) + \
-					(bytes) &&                                           \
-			RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN,                                 \
+#define BLOCK_AT(field, bytes)                                                                \
+	_Static_assert(                                                                       \
+		offsetof(struct pipeline_backend_counters, field) ==                          \
+				offsetof(struct pipeline_backend_counters, ways) + (bytes) && \
+			RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN,                                  \
 		"place of " #field)
 BLOCK_AT(nexthop, 4);
 BLOCK_AT(ready_mode, 6);
@@ -464,7 +457,7 @@ static void send_all(
 	const struct snapshot *s = p->snapshot;
 	const struct burst_facts facts = {
 		.backends = s->backends,
-		.generation = nexthop_fib_generation(s->fib),
+		.generation = snapshot_ways(s),
 		.n_backends = s->n_backends < p->n_backend_counters ? s->n_backends
 								    : p->n_backend_counters,
 		.steady_fine = oneway_steady_now(0, p->oneway.now_s),

@@ -61,13 +61,14 @@ static void flow_set_isn(struct flow_record *r, const struct rte_mbuf *mbuf, con
 }
 
 // The record of a new flow, all but its source port.
-static void flow_prepare(const struct pipeline *p, const struct burst *b, uint32_t i,
+static void flow_prepare(struct pipeline *p, const struct burst *b, uint32_t i,
 	const struct snapshot_listener *l, struct flow_record *r)
 {
 	const struct packet *packet = &b->packets[i];
 	uint32_t backend_id = b->backend_id[i];
 	const struct snapshot_backend *backend = &p->snapshot->backends[backend_id];
 	bool is_range = l->port != l->port_max; // its ports stay as they are
+	struct pipeline_backend_counters *block = pipeline_backend_block(p, backend_id);
 	rte_be16_t backend_port = is_range ? packet->dst_port : rte_cpu_to_be_16(backend->port);
 	*r = (struct flow_record){
 		.client = packet->src,
@@ -85,7 +86,9 @@ static void flow_prepare(const struct pipeline *p, const struct burst *b, uint32
 		.stamp_s = p->now_s,
 		.route_generation = route_tag(p->snapshot->fib),
 		.nexthop_client = pipeline_route(p, &packet->src),
-		.nexthop_backend = pipeline_route(p, &backend->address),
+		.nexthop_backend = likely(block != NULL)
+					   ? pipeline_backend_route(p, block, &backend->address)
+					   : pipeline_route(p, &backend->address),
 	};
 	if (r->flags & FLOW_FLAG_DNAT) {
 		r->backend = packet->src;

@@ -100,10 +100,10 @@ struct pipeline_backend_counters { // by backend_id; [worker writes, control rea
 	uint64_t flows_created;
 	uint64_t flows_ended;
 	uint64_t ports_exhausted; // new flows refused for want of a source port
-	// [worker] One-way modes: the way to the backend, found once for each FIB. A flow of a NAT mode has its own.
-	uint32_t fib_generation; // of the FIB that nexthop comes from
+	// [worker] The way to the backend, found once as long as it stays so. A flow of a NAT mode takes it over when it begins.
+	uint32_t ways; // snapshot_ways when nexthop was found
 	uint16_t nexthop;
-	uint8_t ready_mode; // enum snapshot_mode + 1 that this way is known to serve; 0: not looked at
+	uint8_t ready_mode; // one-way modes: enum snapshot_mode + 1 that this way is known to serve; 0: not looked at
 	uint8_t pad;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct pipeline_backend_counters) == 64, "one line");

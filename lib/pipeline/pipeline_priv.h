@@ -250,6 +250,24 @@ static inline bool pipeline_rows_are_cold(const struct pipeline *p)
 	return p->snapshot->n_backends > 128;
 }
 
+// Way towards a peer as the FIB of the snapshot has it now.
+static inline uint16_t pipeline_route(const struct pipeline *p, const struct address *peer)
+{
+	return nexthop_find(p->snapshot->fib, peer).nexthop;
+}
+// The same towards a backend, whose block remembers it.
+static inline uint16_t pipeline_backend_route(const struct pipeline *p,
+	struct pipeline_backend_counters *block, const struct address *address)
+{
+	uint32_t ways = snapshot_ways(p->snapshot);
+	if (unlikely(block->ways != ways || block->nexthop >= NEXTHOP_MISSING)) {
+		block->nexthop = pipeline_route(p, address);
+		block->ways = ways;
+		block->ready_mode = 0;
+	}
+	return block->nexthop;
+}
+
 static inline void relaxed_add(uint64_t *value, uint64_t n)
 {
 	__atomic_store_n(value, *value + n, __ATOMIC_RELAXED);
@@ -282,10 +300,4 @@ static inline void stage_count(
 static inline uint8_t route_tag(const struct nexthop_fib *fib)
 {
 	return (uint8_t)(nexthop_fib_generation(fib) % UINT8_MAX + 1);
-}
-
-// Way towards a peer as the FIB of the snapshot has it now.
-static inline uint16_t pipeline_route(const struct pipeline *p, const struct address *peer)
-{
-	return nexthop_find(p->snapshot->fib, peer).nexthop;
 }

@@ -508,6 +508,7 @@ void snapshot_registry_reclaim(struct snapshot_registry *r, uint64_t safe_pass)
 		index_refill(r, &r->slot_index);
 	}
 	if (n_backends > 0) {
+		r->n_reclaims++;
 		r->backend_hint = 0;
 		index_refill(r, &r->backend_index);
 	}

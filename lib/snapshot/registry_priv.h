@@ -56,6 +56,7 @@ struct registry_index {
 struct snapshot_registry {
 	uint64_t epoch;
 	uint32_t n_fresh;
+	uint32_t n_reclaims; // times that backends' numbers became free
 	struct registry_slot *slots;
 	uint32_t n_slots, slots_cap, slot_hint; // no FREE one is below the hint
 	struct registry_backend *backends;

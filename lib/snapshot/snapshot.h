@@ -161,8 +161,17 @@ struct snapshot {
 	struct address tunnel_source[2];
 	// ways out; may be shared by several snapshots
 	const struct nexthop_fib *fib;
+	uint32_t
+		n_reclaims; // times that numbers of backends became free before it: they may mean others since (snapshot_ways)
 	void *owner; // [control] what to free when retired
 };
+
+// Changes whenever the way to a backend_id that was found may not be its way any more: with the FIB, and when numbers of
+// backends are given again. Both only grow.
+static inline uint32_t snapshot_ways(const struct snapshot *s)
+{
+	return nexthop_fib_generation(s->fib) + s->n_reclaims;
+}
 
 // Do flows of this backend (below n_backends) go on? It is LISTED, and not to be RESET.
 static inline bool snapshot_backend_stays(const struct snapshot *s, uint32_t backend_id)

@@ -164,6 +164,7 @@ static void allocate(struct build *b)
 	s->n_own = in->registry->n_slots;
 	s->n_services = service_store_count(in->store);
 	s->n_backends = in->registry->n_backends;
+	s->n_reclaims = in->registry->n_reclaims;
 	s->address_mask = build_mask(s->n_own);
 	s->listener_mask = build_mask(n.n_listeners);
 	b->own = build_take(b, shape, s->n_own, sizeof(*b->own));

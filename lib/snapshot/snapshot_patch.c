@@ -399,6 +399,7 @@ static void make_flats(struct patch *p)
 	*s = *before;
 	s->owner = p->holder;
 	s->n_backends = b->input->registry->n_backends;
+	s->n_reclaims = b->input->registry->n_reclaims;
 	b->backends = patch_copy(
 		p, before->backends, before->n_backends, s->n_backends, sizeof(*b->backends));
 	b->staying = patch_copy(p, before->staying, build_staying_words(before->n_backends),

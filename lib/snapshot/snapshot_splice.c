@@ -156,6 +156,7 @@ static void allocate(struct patch *p)
 	s->n_own = b->input->registry->n_slots;
 	s->n_services = p->n_services;
 	s->n_backends = b->input->registry->n_backends;
+	s->n_reclaims = b->input->registry->n_reclaims;
 	s->address_mask = build_mask(s->n_own);
 	s->listener_mask = build_mask(s->n_listeners);
 	b->own = build_take(b, shape, s->n_own, sizeof(*b->own));

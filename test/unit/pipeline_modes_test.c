@@ -136,6 +136,39 @@ static void test_l2dsr(void **state)
 }
 
 // dnat: the backend sees the client, its answer becomes the VIP's, both at the same worker.
+// The number of a backend whose flows are gone is given to another one: the way to the first is not taken for its.
+static void test_number_given_again(void **state)
+{
+	struct world w;
+	start(&w, SERVICE_MODE_IPIP);
+	struct burst *b = burst_create();
+	const struct nexthop_route routes[] = {
+		{ .prefix = { address_of("10.9.0.2"), 32 }, .nexthop = 0 },
+		{ .prefix = { address_of("10.9.0.3"), 32 }, .nexthop = 1 },
+	};
+	struct nexthop_table table = { w.entries, 4 };
+	const struct mac macs[] = { { { 2, 0, 0, 0, 0, 8 } }, { { 2, 0, 0, 0, 0, 9 } } };
+	uint32_t ids[2];
+	nexthop_fib_destroy(w.fib);
+	w.fib = nexthop_fib_create(routes, 2, 7);
+	for (uint16_t k = 0; k < 2; k++) {
+		nexthop_store(&table, k, &macs[k], 0, NEXTHOP_VALID);
+		world_publish(&w, 0);
+		snapshot_registry_release(w.registry, 2 * k);
+		snapshot_registry_reclaim(w.registry, 2 * k + 1);
+		world_publish(&w, 1u << k); // 10.9.0.2, then 10.9.0.3
+		struct rte_mbuf *mbuf = client_frame(false, (uint16_t)(3000 + k), TCP_SYN);
+		run_settled(&w, b, mbuf);
+		assert_int_equal(b->verdict[0], PIPELINE_FORWARD);
+		assert_memory_equal(rte_pktmbuf_mtod(mbuf, void *), &macs[k], sizeof(macs[k]));
+		ids[k] = b->backend_id[0];
+		frame_mbuf_destroy(mbuf);
+	}
+	assert_int_equal(ids[0], ids[1]);
+	free(b);
+	world_fini(&w);
+}
+
 static void check_dnat(bool is_v6)
 {
 	struct world w;
@@ -359,6 +392,7 @@ int main(void)
 		cmocka_unit_test(test_ipip),
 		cmocka_unit_test(test_gue),
 		cmocka_unit_test(test_l2dsr),
+		cmocka_unit_test(test_number_given_again),
 		cmocka_unit_test(test_dnat),
 		cmocka_unit_test(test_dnat_answer_behind_first),
 		cmocka_unit_test(test_adopted_entries),

@@ -195,7 +195,7 @@ static void same_tables(const struct world *x, const struct world *y)
 	assert_int_equal(snat_n_free(p->snat, 6), snat_n_free(q->snat, 6));
 	for (uint32_t id = 0; id < x->snapshot->n_backends; id++)
 		assert_memory_equal(&p->backend_counters[id], &q->backend_counters[id],
-			offsetof(struct pipeline_backend_counters, fib_generation));
+			offsetof(struct pipeline_backend_counters, ways));
 	for (uint32_t c = 0; c < COUNTER_MAX; c++)
 		if (c != COUNTER_FLOW_HITS && c != COUNTER_FLOW_MISSES)
 			assert_int_equal(p->counters->values[c], q->counters->values[c]);
