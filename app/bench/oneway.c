@@ -142,8 +142,7 @@ static double oneway_lookups(struct oneway_rig *rig, bool hit)
 				rig->v6, hit ? rig->ids[at] : ONEWAY_MISS_FIRST + at);
 		}
 		bench_start(&t);
-		for (uint32_t i = 0; i < BENCH_BURST; i++)
-			hashes[i] = flow_key_hash(&rig->table.schedule, &keys[i]);
+		flow_hash_keys(&rig->table.schedule, keys, BENCH_BURST, hashes);
 		oneway_lookup_bulk(&rig->table, keys, hashes, BENCH_BURST, refs);
 		for (uint32_t i = 0; i < BENCH_BURST && hit; i++)
 			sum += oneway_backend_id(oneway_word(&rig->table, refs[i]));
