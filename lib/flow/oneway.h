@@ -76,7 +76,7 @@ struct oneway_timeouts {
 };
 
 // ---------------------------------------------------------------- table
-struct oneway_capacity { // flows, at 4/5 of the entries: 20 bytes each of IPv4, 42 of IPv6
+struct oneway_capacity { // flows: 23.75 bytes each of IPv4, at 2/3 of the entries; 42 of IPv6, at 3/4
 	uint32_t v4;
 	uint32_t v6;
 };

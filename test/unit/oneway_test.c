@@ -111,7 +111,7 @@ static void test_places(void **state)
 static void test_memory(void **state)
 {
 	struct oneway_capacity v4 = { 1000000, 0 }, v6 = { 0, 1000000 };
-	assert_true(oneway_size(v4) <= 20 * 1000000ull + 512);
+	assert_true(oneway_size(v4) <= 24 * 1000000ull);
 	assert_true(oneway_size(v6) <= 42 * 1000000ull + 512);
 	struct oneway_capacity max = { ONEWAY_CAPACITY_MAX, ONEWAY_CAPACITY_MAX };
 	assert_true(oneway_size(max) / 64 * 4 < ONEWAY_NONE);
