@@ -318,7 +318,8 @@ static inline rte_be16_t checksum_update(rte_be16_t old, uint64_t removed, uint6
 // added up, then each checksum, folded once.
 static inline uint64_t checksum_delta(uint32_t was, uint32_t is)
 {
-	return (uint64_t)(uint32_t)~was + is;
+	return (uint64_t)UINT32_MAX - was +
+	       is; // ~was + is, but constants of several can be added up before
 }
 static inline uint64_t checksum_delta_address(const struct address *was, const struct address *is)
 {
@@ -329,7 +330,7 @@ static inline uint64_t checksum_delta_address(const struct address *was, const s
 }
 static inline rte_be16_t checksum_apply(rte_be16_t old, uint64_t delta)
 {
-	return (rte_be16_t)~checksum_fold((uint64_t)(uint16_t)~old + delta);
+	return (rte_be16_t)~checksum_fold(delta + UINT16_MAX - old);
 }
 
 // Pseudo-header sum (RFC 793, RFC 8200 8.1). Addresses of one family; len in host order.

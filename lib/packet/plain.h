@@ -182,6 +182,18 @@ static __rte_always_inline void plain_write_macs(uint8_t *frame, const struct pa
 }
 _Static_assert(sizeof(uint64_t) + sizeof(uint32_t) == offsetof(struct eth_header, type), "both");
 
+// The same from words that begin with a MAC each. What lies behind them is written too, and then over: the ethertype has to be
+// written again.
+static __rte_always_inline void plain_write_macs_of(uint8_t *frame, uint64_t dst, uint64_t src)
+{
+	memcpy(frame + offsetof(struct eth_header, dst), &dst, sizeof(dst));
+	memcpy(frame + offsetof(struct eth_header, src), &src, sizeof(src));
+}
+static __rte_always_inline void plain_write_type(uint8_t *frame, rte_be16_t type)
+{
+	memcpy(frame + offsetof(struct eth_header, type), &type, sizeof(type));
+}
+
 // The checksum of an SCTP packet of `length` bytes whose ports (both, as they lie in the packet) have changed (sctp.c).
 void sctp_update_checksum(void *l4, uint32_t was, uint32_t is, uint32_t length);
 
@@ -210,30 +222,32 @@ static __rte_always_inline void plain_nat_l4(
 	udp->checksum = sum == 0 ? 0xffff : sum;
 }
 
-// packet_rewrite_fullnat, inline. src and dst are of the packet's family.
-static __rte_always_inline void packet_nat_plain(struct rte_mbuf *mbuf, const struct packet *p,
-	const struct address *src, const struct address *dst, uint32_t ports,
-	const struct packet_macs *macs)
+// Ethertype, addresses and ports of an IPv4 packet: without options, as the parser lets no others through.
+static __rte_always_inline void plain_nat_v4(
+	uint8_t *frame, const struct packet *p, rte_be32_t src, rte_be32_t dst, uint32_t ports)
 {
-	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
-	uint64_t delta;
-	plain_write_macs(frame, macs);
-	if (likely(!p->is_v6)) {
-		struct v4_header *ip = (void *)(frame + p->l3_offset);
-		delta = checksum_delta(p->src.words[3], src->words[3]) +
-			checksum_delta(p->dst.words[3], dst->words[3]);
-		ip->src = src->words[3];
-		ip->dst = dst->words[3];
-		ip->ttl--;
-		// TTL is the first byte of its word: one less there.
-		ip->checksum = checksum_apply(ip->checksum, delta + (uint16_t)~RTE_BE16(0x0100));
-	} else {
-		struct v6_header *ip = (void *)(frame + p->l3_offset);
-		delta = checksum_delta_address(&p->src, src) + checksum_delta_address(&p->dst, dst);
-		ip->src = *src;
-		ip->dst = *dst;
-		ip->hop_limit--;
-	}
+	struct v4_header *ip = (void *)(frame + PLAIN_L3);
+	plain_write_type(frame, RTE_BE16(NET_ETHERTYPE_V4));
+	uint64_t delta =
+		checksum_delta(p->src.words[3], src) + checksum_delta(p->dst.words[3], dst);
+	ip->src = src;
+	ip->dst = dst;
+	ip->ttl--;
+	// TTL is the first byte of its word: one less there.
+	ip->checksum = checksum_apply(ip->checksum, delta + (uint16_t)~RTE_BE16(0x0100));
+	plain_nat_l4(frame + PLAIN_L4_V4, p, ports, delta);
+}
+
+static __rte_always_inline void plain_nat_v6(uint8_t *frame, const struct packet *p,
+	const struct address *src, const struct address *dst, uint32_t ports)
+{
+	struct v6_header *ip = (void *)(frame + PLAIN_L3);
+	plain_write_type(frame, RTE_BE16(NET_ETHERTYPE_V6));
+	uint64_t delta =
+		checksum_delta_address(&p->src, src) + checksum_delta_address(&p->dst, dst);
+	ip->src = *src;
+	ip->dst = *dst;
+	ip->hop_limit--;
 	plain_nat_l4(frame + p->l4_offset, p, ports, delta);
 }
 

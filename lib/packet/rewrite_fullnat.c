@@ -9,5 +9,10 @@ _Static_assert(offsetof(struct packet, dst_port) == offsetof(struct packet, src_
 void packet_rewrite_fullnat(
 	struct rte_mbuf *mbuf, const struct packet *p, const struct packet_nat *nat)
 {
-	packet_nat_plain(mbuf, p, &nat->src, &nat->dst, nat->ports, &nat->macs);
+	uint8_t *frame = packet_at(mbuf, 0);
+	plain_write_macs(frame, &nat->macs);
+	if (likely(!p->is_v6))
+		plain_nat_v4(frame, p, nat->src.words[3], nat->dst.words[3], nat->ports);
+	else
+		plain_nat_v6(frame, p, &nat->src, &nat->dst, nat->ports);
 }

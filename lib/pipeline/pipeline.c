@@ -111,7 +111,7 @@ static inline void fetch_rows(const struct pipeline *p, const struct flow_record
 		return;
 	__builtin_prefetch(&p->backend_counters[id], 1, 3);
 	if (side == FLOW_SIDE_BACKEND) // there are few source addresses
-		__builtin_prefetch(&p->snapshot->own[r->vip_slot], 0, 3);
+		__builtin_prefetch(&p->snapshot->own_v4[r->vip_slot], 0, 3);
 	__asm__ volatile(
 		""); // or the compiler drops it, as flow_prefetch_line (lib/flow/flow.h) says
 }
@@ -175,10 +175,11 @@ static void look_again(struct pipeline *p, struct burst *b, uint32_t i, const st
 
 // What is the same for all packets of a burst.
 struct burst_facts {
-	uint8_t route_tag;
+	const uint64_t *staying;
+	const rte_be32_t *own_v4;
 	const struct snapshot_own *own;
-	const struct snapshot *snapshot;
 	uint32_t n_backends; // with a row and a block of counters
+	uint8_t route_tag;
 };
 
 // Nothing in the packet can change the flow's state, and it had one this second already: so it is not expired. (Packets of UDP
@@ -193,26 +194,26 @@ static inline bool flow_is_steady(
 
 // New addresses and ports of a packet of flow r that needs no more than these. to: the side that it goes to, which is an offset
 // into the record and no branch: clients' and backends' packets come mixed, in an order that no processor foresees.
-static inline void rewrite_plain(struct rte_mbuf *mbuf, const struct packet *packet,
-	const struct flow_record *r, uint64_t to, const struct snapshot_own *own,
-	const struct packet_macs *macs)
+static __rte_always_inline void rewrite_plain(uint8_t *frame, const struct packet *packet,
+	const struct flow_record *r, uint64_t to, const struct burst_facts *f)
 {
-	const struct address *dst = &r->client + to;
 	const char *tail = (const char *)&r->client_port + 8 * to;
 	uint32_t theirs; // the receiver's port, then our own: turned round they are the packet's
 	uint16_t own_slot;
 	memcpy(&theirs, tail, sizeof(theirs));
 	memcpy(&own_slot, tail + sizeof(theirs), sizeof(own_slot));
-	const struct address *src = &own[own_slot].address;
-	uint32_t ports = theirs >> 16 | theirs << 16;
 	// With DNAT `backend` is the client, and the own side the backend.
-	if (r->flags & FLOW_FLAG_DNAT & to) {
-		const struct address *client = dst;
-		dst = src;
-		src = client;
-		ports = theirs;
+	bool is_turned = r->flags & FLOW_FLAG_DNAT & to;
+	uint32_t ports = is_turned ? theirs : theirs >> 16 | theirs << 16;
+	const struct address *peer = &r->client + to;
+	if (likely(!packet->is_v6)) {
+		rte_be32_t peer_v4 = peer->words[3], own_v4 = f->own_v4[own_slot];
+		plain_nat_v4(frame, packet, is_turned ? peer_v4 : own_v4,
+			is_turned ? own_v4 : peer_v4, ports);
+		return;
 	}
-	packet_nat_plain(mbuf, packet, src, dst, ports, macs);
+	const struct address *own = &f->own[own_slot].address;
+	plain_nat_v6(frame, packet, is_turned ? peer : own, is_turned ? own : peer, ports);
 }
 #define SIDES_APART(of_client, of_backend, bytes)                                 \
 	_Static_assert(offsetof(struct flow_record, of_backend) ==                \
@@ -244,22 +245,22 @@ static __rte_always_inline bool forward_plain(
 		return false;
 	uint32_t nexthop = (&r->nexthop_client)[to];
 	// NEXTHOP_NONE and NEXTHOP_MISSING lie beyond every table.
-	if (unlikely(!snapshot_backend_stays(f->snapshot, id) ||
-		     r->route_generation != f->route_tag || nexthop >= p->nexthops.n_entries ||
-		     (r->flags & FLOW_FLAGS_ODD)))
+	if (unlikely(!snapshot_stays(f->staying, id) || r->route_generation != f->route_tag ||
+		     nexthop >= p->nexthops.n_entries || (r->flags & FLOW_FLAGS_ODD)))
 		return false;
 	uint64_t hop = nexthop_load(&p->nexthops, (uint16_t)nexthop);
 	uint64_t port = port_mac_word(&p->ports[nexthop_word_port(hop)]);
 	uint32_t n_bytes = packet->l3_length;
 	if (unlikely(nexthop_word_state(hop) != NEXTHOP_VALID || n_bytes > port_word_mtu(port)))
 		return false;
-	const struct packet_macs macs = packet_macs_of_words(hop, port);
 	b->backend_id[i] = id;
 	b->out_port[i] = nexthop_word_port(hop);
 	b->nexthop[i] = (uint16_t)nexthop;
 	b->verdict[i] = PIPELINE_FORWARD;
 	block_count(&p->backend_counters[id], (uint32_t)side, n_bytes);
-	rewrite_plain(b->mbufs[i], packet, r, to, f->own, &macs);
+	uint8_t *frame = rte_pktmbuf_mtod(b->mbufs[i], uint8_t *);
+	plain_write_macs_of(frame, hop, port);
+	rewrite_plain(frame, packet, r, to, f);
 	return true;
 }
 
@@ -392,8 +393,14 @@ static __rte_noinline void decide_mixed(struct pipeline *p, struct burst *b,
 static void stage_decide(struct pipeline *p, struct burst *b, const struct nat_pending *pending)
 {
 	const struct snapshot *s = p->snapshot;
-	const struct burst_facts facts = { route_tag(s->fib), s->own, s,
-		s->n_backends < p->n_backend_counters ? s->n_backends : p->n_backend_counters };
+	const struct burst_facts facts = {
+		.staying = s->staying,
+		.own_v4 = s->own_v4,
+		.own = s->own,
+		.n_backends = s->n_backends < p->n_backend_counters ? s->n_backends
+								    : p->n_backend_counters,
+		.route_tag = route_tag(s->fib),
+	};
 	for (uint64_t packets = pending->packets; packets != 0; packets &= packets - 1) {
 		uint32_t i = (uint32_t)__builtin_ctzll(packets);
 		if (likely(b->flow_idx[i] != FLOW_NONE) && likely(forward_plain(p, b, i, &facts)))

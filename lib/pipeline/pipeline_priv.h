@@ -268,9 +268,14 @@ static inline uint16_t pipeline_backend_route(const struct pipeline *p,
 	return block->nexthop;
 }
 
+// There is one writer, so nothing is locked; but the compiler makes three instructions of a load, a sum and a store.
 static inline void relaxed_add(uint64_t *value, uint64_t n)
 {
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
+	__asm__("addq %1, %0" : "+m"(*value) : "er"(n) : "cc");
+#else
 	__atomic_store_n(value, *value + n, __ATOMIC_RELAXED);
+#endif
 }
 
 // A packet that came from `side` goes on: an offset, no branch on what cannot be foreseen.

@@ -79,6 +79,7 @@ struct build {
 	const struct compiled *before; // patched from; NULL: compiled whole
 	const struct snapshot *before_snapshot;
 	struct snapshot_own *own;
+	rte_be32_t *own_v4;
 	struct snapshot_address_cell *address_cells;
 	struct snapshot_listener *listeners;
 	struct snapshot_backend *backends;
@@ -149,6 +150,7 @@ void build_own_set(struct build *b, struct snapshot_address_cell *cell,
 // zeroed, the hash empty.
 void build_place_listeners(struct build *b);
 void build_fill_policies(struct build *b);
+void build_fill_own_v4(struct build *b); // all slots have their addresses
 // Backend id's row was made, or cleared: whether it stays, apart from it.
 void build_note_staying(struct build *b, uint32_t id);
 static inline size_t build_staying_words(uint32_t n_backends)

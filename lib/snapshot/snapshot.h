@@ -140,6 +140,7 @@ struct snapshot {
 	uint32_t address_mask;
 	uint32_t n_own; // slots in use: 0..n_own-1 may be kind NONE
 	const struct snapshot_own *own;
+	const rte_be32_t *own_v4; // by slot, the address of own[] if it is IPv4: sixteen in a line
 	// listeners
 	const uint32_t *
 		listener_cells; // hash of (slot, protocol, port) -> listener index, UINT32_MAX = empty
@@ -174,9 +175,13 @@ static inline uint32_t snapshot_ways(const struct snapshot *s)
 }
 
 // Do flows of this backend (below n_backends) go on? It is LISTED, and not to be RESET.
+static inline bool snapshot_stays(const uint64_t *staying, uint32_t backend_id)
+{
+	return staying[backend_id / 64] >> backend_id % 64 & 1;
+}
 static inline bool snapshot_backend_stays(const struct snapshot *s, uint32_t backend_id)
 {
-	return s->staying[backend_id / 64] >> backend_id % 64 & 1;
+	return snapshot_stays(s->staying, backend_id);
 }
 
 static inline uint32_t snapshot_address_hash(const struct address *a)

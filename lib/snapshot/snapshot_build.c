@@ -168,6 +168,7 @@ static void allocate(struct build *b)
 	s->address_mask = build_mask(s->n_own);
 	s->listener_mask = build_mask(n.n_listeners);
 	b->own = build_take(b, shape, s->n_own, sizeof(*b->own));
+	b->own_v4 = build_take(b, shape, s->n_own, sizeof(*b->own_v4));
 	b->address_cells = build_take(b, shape, s->address_mask, sizeof(*b->address_cells));
 	b->listener_cells = build_take(b, shape, s->listener_mask, sizeof(uint32_t));
 	b->sources = build_take(b, shape, n.n_sources, sizeof(*b->sources));
@@ -263,6 +264,7 @@ static void fill_addresses(struct build *b)
 		if (in->registry->slots[i].use.state != REGISTRY_FREE)
 			b->own[i].address = in->registry->slots[i].address;
 	}
+	build_fill_own_v4(b);
 }
 
 // ---------------------------------------------------------------- ranges, backends that linger
@@ -438,6 +440,13 @@ static void fill_tunnel_sources(struct build *b)
 	}
 }
 
+void build_fill_own_v4(struct build *b)
+{
+	for (uint32_t i = 0; i < b->s->n_own; i++)
+		if (address_is_v4(&b->own[i].address))
+			b->own_v4[i] = address_v4(&b->own[i].address);
+}
+
 void build_fill_policies(struct build *b)
 {
 	const struct snapshot_registry *r = b->input->registry;
@@ -508,6 +517,7 @@ static void build_seal(struct build *b)
 	s->generation = b->input->generation;
 	s->fib = b->input->fib;
 	s->own = b->own;
+	s->own_v4 = b->own_v4;
 	s->address_cells = b->address_cells;
 	s->listeners = b->listeners;
 	s->n_listeners = b->n_listeners;

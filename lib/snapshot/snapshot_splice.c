@@ -160,6 +160,7 @@ static void allocate(struct patch *p)
 	s->address_mask = build_mask(s->n_own);
 	s->listener_mask = build_mask(s->n_listeners);
 	b->own = build_take(b, shape, s->n_own, sizeof(*b->own));
+	b->own_v4 = build_take(b, shape, s->n_own, sizeof(*b->own_v4));
 	b->address_cells = build_take(b, shape, s->address_mask, sizeof(*b->address_cells));
 	b->listener_cells = build_take(b, shape, s->listener_mask, sizeof(uint32_t));
 	b->sources = build_take(b, shape, n_sources, sizeof(*b->sources));
@@ -383,6 +384,7 @@ static void seal(struct build *b)
 {
 	struct snapshot *s = b->s;
 	s->own = b->own;
+	s->own_v4 = b->own_v4;
 	s->address_cells = b->address_cells;
 	s->listener_cells = b->listener_cells;
 	s->n_listeners = b->n_listeners;
@@ -405,6 +407,7 @@ int splice_make(struct patch *p)
 	if (b->rc != 0)
 		return b->rc;
 	turn_addresses(p);
+	build_fill_own_v4(b);
 	copy_rows(p);
 	make_services(p);
 	if (b->rc != 0)

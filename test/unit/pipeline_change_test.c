@@ -79,6 +79,52 @@ static struct flow_record *establish(struct world *w, struct burst *b)
 	return r;
 }
 
+static void answer_flow(struct world *w, struct burst *b, bool is_v6)
+{
+	const struct flow_record *r = flow_record(&w->workers[0].flows, b->flow_idx[0]);
+	char backend[ADDRESS_TEXT_LEN], own[ADDRESS_TEXT_LEN];
+	uint8_t frame[FRAME_MAX];
+	struct frame_spec spec = { .is_v6 = is_v6,
+		.src = address_format(&r->backend, backend),
+		.dst = address_format(&w->snapshot->own[r->snat_slot].address, own),
+		.protocol = NET_PROTO_TCP,
+		.src_port = rte_be_to_cpu_16(r->backend_port),
+		.dst_port = rte_be_to_cpu_16(r->snat_port),
+		.tcp_flags = TCP_SYN | TCP_ACK };
+	run_one(w, b, frame_mbuf(frame, frame_build(&spec, frame)));
+}
+
+// The way of an established flow's packet writes its Ethernet header otherwise than that of the first one.
+static void ethernet_header_stays_the_same(void **state)
+{
+	static struct burst b;
+	for (int is_v6 = 0; is_v6 < 2; is_v6++) {
+		struct world w;
+		uint8_t frame[FRAME_MAX], first[sizeof(struct eth_header)];
+		struct frame_spec spec = { .is_v6 = is_v6,
+			.src = is_v6 ? "2001:db8:7::1" : "198.51.100.7",
+			.dst = is_v6 ? "2001:db8:1::10" : "203.0.113.10",
+			.protocol = NET_PROTO_TCP,
+			.src_port = 5000,
+			.dst_port = 80 };
+		world_init(&w, 1000, 1024, 65535);
+		for (uint32_t k = 0; k < 3; k++) {
+			spec.tcp_flags = k == 0 ? TCP_SYN : TCP_ACK;
+			b.mbufs[0] = frame_mbuf(frame, frame_build(&spec, frame));
+			run_burst(&w, &b, 1);
+			assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+			if (k == 0)
+				memcpy(first, frame_bytes(b.mbufs[0]), sizeof(first));
+			assert_memory_equal(frame_bytes(b.mbufs[0]), first, sizeof(first));
+			free_burst(&b);
+			if (k == 0)
+				answer_flow(&w, &b, is_v6);
+		}
+		assert_int_equal(first[12] << 8 | first[13], is_v6 ? 0x86dd : 0x0800);
+		world_fini(&w);
+	}
+}
+
 // A flow that is to be reset ends once, however many of its packets are in the burst.
 static void reset_ends_a_flow_once(void **state)
 {
@@ -349,6 +395,7 @@ int main(void)
 		cmocka_unit_test(generation_comes_round),
 		cmocka_unit_test(live_flow_takes_the_new_policy),
 		cmocka_unit_test(flow_of_a_removed_vip_ages),
+		cmocka_unit_test(ethernet_header_stays_the_same),
 		cmocka_unit_test(reset_ends_a_flow_once),
 		cmocka_unit_test(fragments_of_the_kernel_are_punted),
 		cmocka_unit_test(long_error_is_dropped_by_name),

@@ -283,6 +283,8 @@ static void address_print(const struct side *side, struct address address, FILE 
 		const struct registry_slot *slot = &side->registry->slots[cell->slot];
 		assert_true(address_equal(&own->address, &address));
 		assert_true(address_equal(&slot->address, &address));
+		assert_int_equal(side->s->own_v4[cell->slot],
+			address_is_v4(&address) ? address_v4(&address) : 0);
 		fprintf(f, " own %u %u ranges %u state %u", own->kind, own->tables, own->n_ranges,
 			slot->use.state);
 	}
