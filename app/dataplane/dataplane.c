@@ -196,6 +196,11 @@ static void drain_worker(struct dataplane *dp, struct worker *w)
 		rte_pktmbuf_free(mbuf);
 	}
 	for (uint16_t peer = 0; peer < w->n_peers; peer++) {
+		struct arrivals *arrived = &w->arrived[peer];
+		counters_add(&w->counters, COUNTER_RESTEERED_IN, arrived->n);
+		counters_drop(&w->counters, DROP_SHUTDOWN, arrived->n);
+		rte_pktmbuf_free_bulk(arrived->mbufs, arrived->n);
+		arrived->n = 0;
 		drain_ring(w->resteer_in[peer], &w->counters, COUNTER_RESTEERED_IN);
 		drain_ring(w->handover_in[peer], &w->counters, COUNTER_RESTEERED_IN);
 	}

@@ -81,6 +81,11 @@ struct rx_source {
 	uint8_t port_idx;
 };
 
+struct arrivals { // taken out of a re-steer ring, their lines asked for: into the next burst
+	uint32_t n;
+	struct rte_mbuf *mbufs[RX_SHARE];
+};
+
 struct tx_batch {
 	uint32_t n;
 	struct rte_mbuf *mbufs[TX_BATCH];
@@ -191,8 +196,10 @@ struct worker {
 	struct punt_bucket punt_bucket;
 	struct dataplane_port_counters ports[DEVICE_PORTS_MAX];
 	struct burst burst;
+	uint64_t moved_to; // owners of what the last burst gave on, by bit
 	struct tx_batch batches[DEVICE_PORTS_MAX];
-	struct tx_batch moved[DEVICE_WORKERS_MAX]; // to be re-steered, by owner
+	struct tx_batch moved[DEVICE_WORKERS_MAX];   // to be re-steered, by owner
+	struct arrivals arrived[DEVICE_WORKERS_MAX]; // by sender
 	struct wait_list waiting;
 	struct pipeline pipeline;
 	// [worker writes, others read]

@@ -76,23 +76,63 @@ static void receive_port(struct worker *w, struct burst *b, const struct rx_sour
 	b->n += n;
 }
 
-// Packets that arrived at another worker but are ours. mbuf->port carries the port they came in by and how many workers
-// had them (dispatch.c).
-static void receive_moved(struct worker *w, struct burst *b, struct rte_ring *ring)
+// For a line that another core has written and this one will: it comes as ours to write, and not a second time for that.
+static inline void ask_to_write(const void *line)
 {
-	void **at = (void **)&b->mbufs[b->n];
-	uint32_t n = rte_ring_sc_dequeue_burst(ring, at, RX_SHARE, NULL);
-	if (n == 0)
-		return;
-	// Their lines are in the other worker's cache: all asked for before the first is read.
-	for (uint32_t i = 0; i < n; i++)
-		__builtin_prefetch(at[i], 1, 3);
+#ifdef __x86_64__
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)line));
+#else
+	__builtin_prefetch(line, 1, 3);
+#endif
+}
+
+// mbuf->port carries the port they came in by and how many workers had them (dispatch.c).
+static void take_arrived(struct worker *w, struct burst *b, struct arrivals *arrived)
+{
+	uint32_t n = arrived->n;
 	for (uint32_t i = 0; i < n; i++) {
+		b->mbufs[b->n + i] = arrived->mbufs[i];
 		pipeline_unmark(b, b->n + i);
-		__builtin_prefetch(rte_pktmbuf_mtod(b->mbufs[b->n + i], void *), 1, 3);
 	}
 	counters_add(&w->counters, COUNTER_RESTEERED_IN, n);
 	b->n += n;
+	arrived->n = 0;
+}
+
+// Packets that arrived at another worker but are ours. All their lines are in that worker's cache, and its answers take as long as
+// a few packets: so they are asked for now, and the packets run with the next burst. Where the frame lies is guessed, for the head
+// says it only when it has come.
+static void receive_moved(struct worker *w, struct burst *b, uint16_t peer)
+{
+	struct arrivals *arrived = &w->arrived[peer];
+	if (arrived->n > 0)
+		take_arrived(w, b, arrived);
+	arrived->n = rte_ring_sc_dequeue_burst(
+		w->resteer_in[peer], (void **)arrived->mbufs, RX_SHARE, NULL);
+	for (uint32_t i = 0; i < arrived->n; i++) {
+		const char *head = (const char *)arrived->mbufs[i];
+		ask_to_write(head);
+		ask_to_write(head + RTE_CACHE_LINE_MIN_SIZE);
+		ask_to_write(head + sizeof(struct rte_mbuf) + RTE_PKTMBUF_HEADROOM);
+	}
+	if (b->n == 0) // nothing to do meanwhile
+		take_arrived(w, b, arrived);
+}
+
+// The others have written how far their rings are filled, and what lies there: asked for while the queues are read.
+static inline void ask_for_moved(const struct worker *w)
+{
+	for (uint16_t peer = 0; peer < w->n_peers; peer++) {
+		const struct rte_ring *ring = w->resteer_in[peer];
+		if (ring == NULL)
+			continue;
+		const char *slots = (const char *)(ring + 1);
+		uint32_t at = ring->cons.head & ring->mask;
+		__builtin_prefetch(&ring->prod, 0, 3);
+		for (uint32_t line = 0; line < 3; line++)
+			__builtin_prefetch(
+				slots + ((at + 8 * line) & ring->mask) * sizeof(void *), 0, 3);
+	}
 }
 
 // Sources are asked in rotation, from where the last turn ended, while a full share fits: drivers with vector receive
@@ -102,13 +142,14 @@ static void receive(struct worker *w, struct burst *b)
 	uint32_t n_all = (uint32_t)w->n_sources + w->n_peers;
 	uint32_t turn = w->source_turn;
 	b->n = 0;
+	ask_for_moved(w);
 	if (unlikely(w->pipeline.n_released > 0))
 		pipeline_take_released(&w->pipeline, b);
 	for (uint32_t asked = 0; asked < n_all && b->n + RX_SHARE <= BURST_MAX; asked++) {
 		if (turn < w->n_sources)
 			receive_port(w, b, &w->sources[turn]);
 		else if (w->resteer_in[turn - w->n_sources])
-			receive_moved(w, b, w->resteer_in[turn - w->n_sources]);
+			receive_moved(w, b, (uint16_t)(turn - w->n_sources));
 		turn = turn + 1 == n_all ? 0 : turn + 1;
 	}
 	w->source_turn = (uint16_t)turn;

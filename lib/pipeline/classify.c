@@ -285,19 +285,38 @@ struct port_range {
 	uint64_t reciprocal;
 };
 
-// Is the packet to a source address, but not to a port of this worker's? The range is asked of every packet, so that no branch
+// Is the packet to a source address, but to a port that is the kernel's? The range is asked of every packet, so that no branch
 // depends on who sent it: clients' and backends' packets come in no order that can be foreseen. side: enum flow_side.
 static inline uint32_t is_beyond_range(
 	const struct port_range *range, const struct packet *packet, uint32_t side)
 {
 	uint16_t port = rte_be_to_cpu_16(packet->dst_port);
-	uint32_t beyond = (port < range->min) | (port > range->max);
-	beyond |= snat_owner_by(port, range->n_workers, range->reciprocal) != range->worker_idx;
-	return beyond & side;
+	return ((port < range->min) | (port > range->max)) & side;
 }
 
-// What nearly every packet is: with ports, to an address all of whose listeners want one table, or an answer to a source port
-// of this worker's. False: nothing done. The key is stored where it belongs, in the words in which it will be read.
+// A reply to another worker's port goes there; no branch here either. Says so: 0 or 1.
+static inline uint32_t moves_on(
+	struct burst *b, uint32_t i, const struct port_range *range, uint32_t side)
+{
+	uint16_t port = rte_be_to_cpu_16(b->packets[i].dst_port);
+	uint32_t owner = snat_owner_by(port, range->n_workers, range->reciprocal);
+	uint32_t moves = (owner != range->worker_idx) & side;
+	b->verdict[i] = (uint8_t)(PIPELINE_DROP + moves);
+	b->out_port[i] = (uint8_t)owner;
+	return moves;
+}
+_Static_assert(PIPELINE_RESTEER == PIPELINE_DROP + 1, "what moves_on says, or what stood there");
+
+// The last reply that was listed is for neither table, if it moves: its place is the next one's.
+static inline void list_no_more(struct counts *c, uint32_t i, uint32_t moves)
+{
+	c->n_named -= moves;
+	c->n_odd += moves;
+	c->odd |= (uint64_t)moves << i;
+}
+
+// What nearly every packet is: with ports, to an address all of whose listeners want one table, or an answer to a source port: this
+// worker's, or it moves. False: nothing done. The key is stored where it belongs, in the words in which it will be read.
 static __rte_always_inline bool classify_plain(struct burst *b, uint32_t i,
 	const struct snapshot_address_cell *cell, const struct port_range *range,
 	const struct lists *lists, struct counts *c)
@@ -318,6 +337,8 @@ static __rte_always_inline bool classify_plain(struct burst *b, uint32_t i,
 		if (unlikely(is_beyond_range(range, packet, side)))
 			return false;
 		key = list_nat(lists, c, i, side);
+		if (range->n_workers > 1)
+			list_no_more(c, i, moves_on(b, i, range, side));
 	}
 	b->side[i] = (uint8_t)side;
 	flow_key_write(key, &packet->src, ports, cell->slot, packet->protocol);

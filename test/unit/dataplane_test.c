@@ -316,6 +316,47 @@ static void test_resteer_and_hand_over(void **state)
 	end_dataplane(dp);
 }
 
+// Forwarded, moved and dropped in one stream: each kind comes in the order in which it was sent.
+static void test_mixed_bursts_keep_order(void **state)
+{
+	static const char *const scripts[] = { "P0", "R1P0", "F1P0", "D0", "F1R1P0" };
+	enum { KINDS = ARRAY_SIZE(scripts), EACH = 30 };
+	struct dataplane *dp = start_dataplane(0);
+	uint32_t seen[2][2] = { 0 }; // by worker and port
+	uint8_t next[2][2] = { 0 };
+	for (uint32_t i = 0; i < KINDS * EACH; i++)
+		assert_int_equal(inject(dp, 0, scripts[i % KINDS], (uint8_t)(i / KINDS)), 0);
+	for (uint32_t i = 0; i < (KINDS - 1) * EACH; i++) {
+		struct dataplane_punted punted = take_one(dp);
+		uint32_t worker = punted.worker_idx, port = punted.port_idx;
+		assert_in_range(worker, 0, 1);
+		assert_in_range(port, 0, 1);
+		assert_int_equal(mark_of(dp, &punted), next[worker][port]++);
+		seen[worker][port]++;
+		dataplane_free_punted(dp, punted.mbuf);
+	}
+	for (uint32_t k = 0; k < 4; k++)
+		assert_int_equal(seen[k / 2][k % 2], EACH);
+	end_dataplane(dp);
+}
+
+// Packets that are between workers, in a ring or taken out of one for the next burst, have a name and a pool afterwards.
+static void test_stop_while_packets_move(void **state)
+{
+	static const char script[] = "F0R1R0F0R1R0F0R1R0F0R1R0F0R1R0F0R1R0F0R1R0D0";
+	struct rte_mempool *pool = device_control_pool(device);
+	uint32_t n_before = rte_mempool_avail_count(pool);
+	for (int round = 0; round < 30; round++) {
+		struct dataplane *dp = start_dataplane(0);
+		for (uint8_t i = 0; i < 200; i++)
+			assert_int_equal(inject(dp, 0, script, i), 0);
+		end_dataplane(dp);
+	}
+	struct dataplane *dp = start_dataplane(0); // runs what the port still has
+	WAIT_FOR(rte_mempool_avail_count(pool) == n_before);
+	end_dataplane(dp);
+}
+
 // How many workers had a packet travels with it, and ends where it leaves.
 static void test_hops(void **state)
 {
@@ -644,6 +685,8 @@ int main(void)
 		DATAPLANE_TEST(test_event_and_classes),
 		DATAPLANE_TEST(test_punt_floors),
 		DATAPLANE_TEST(test_resteer_and_hand_over),
+		DATAPLANE_TEST(test_mixed_bursts_keep_order),
+		DATAPLANE_TEST(test_stop_while_packets_move),
 		DATAPLANE_TEST(test_hops),
 		DATAPLANE_TEST(test_wait_for_neighbour),
 		DATAPLANE_TEST(test_wait_keeps_order),

@@ -406,6 +406,50 @@ static void damaged_frames_are_accounted(void **state)
 	world_fini(&w);
 }
 
+// Replies of this worker's flows and of the other's in one burst, in no order: each goes where its port belongs, with the others'
+// frames as they came, and what was in between loses nothing.
+static void replies_are_told_apart(void **state)
+{
+	enum { N = BURST_MAX };
+	static struct burst b;
+	struct world w;
+	world_init(&w, 512, 1024, 65535);
+	uint64_t seed = 4711;
+	uint8_t frame[FRAME_MAX], back[FRAME_MAX];
+	uint16_t owners[N];
+	struct flow_case cases[N];
+	struct rte_mbuf *replies[N];
+	for (int k = 0; k < N; k++) {
+		cases[k] = case_random(&seed);
+		owners[k] = (uint16_t)(frame_random(&seed) % WORKERS);
+		struct rte_mbuf *mbuf = case_frame(&cases[k], TCP_SYN, frame);
+		run_frame(&w, owners[k], &b, mbuf);
+		assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+		replies[k] = reply_to(mbuf, TCP_SYN | TCP_ACK, back);
+		frame_mbuf_destroy(mbuf);
+	}
+	for (int k = 0; k < N; k++) {
+		b.mbufs[k] = replies[k];
+		b.in_port[k] = b.hops[k] = 0;
+	}
+	b.n = N;
+	pipeline_run(&w.workers[0], &b);
+	for (int k = 0; k < N; k++) {
+		struct packet p;
+		struct address client = address_of(cases[k].client);
+		packet_parse(replies[k], NULL, &p);
+		assert_int_equal(
+			b.verdict[k], owners[k] == 0 ? PIPELINE_FORWARD : PIPELINE_RESTEER);
+		assert_true(address_equal(&p.dst, &client) == (owners[k] == 0));
+		if (owners[k] == 0)
+			assert_int_equal(rte_be_to_cpu_16(p.dst_port), cases[k].port);
+		else
+			assert_int_equal(b.out_port[k], owners[k]);
+		frame_mbuf_destroy(replies[k]);
+	}
+	world_fini(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -416,6 +460,7 @@ int main(void)
 		cmocka_unit_test(ports_run_out_by_name),
 		cmocka_unit_test(next_hops_change_under_flows),
 		cmocka_unit_test(damaged_frames_are_accounted),
+		cmocka_unit_test(replies_are_told_apart),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
