@@ -37,47 +37,74 @@ struct flow_policy flow_policy_make(uint32_t tcp_idle_s, uint32_t udp_idle_s)
 	return p;
 }
 
-// Records first..end-1, all of one block. Returns how many are expired.
-static uint32_t sweep_block(struct flow_table *table, const struct flow_policy *policies,
-	uint32_t now_s, uint32_t first, uint32_t end, uint32_t *out_idx)
+// Where a slice is.
+struct sweep {
+	struct flow_table *table;
+	const struct flow_policy *policies;
+	const struct flow_slice *slice;
+	uint32_t now_s;
+	uint32_t n_out;
+	uint32_t *out_idx;
+};
+
+// Records first..end-1, all of one block. Returns the first that was not looked at.
+static uint32_t sweep_records(struct sweep *s, uint32_t first, uint32_t end, uint32_t *n_yielding)
 {
-	uint32_t n_out = 0, n_yielding = 0;
-	bool idle = false;
-	for (uint32_t i = first; i < end; i++) {
-		const struct flow_record *r = &table->records[i];
-		out_idx[n_out] = i;
-		n_out += r->state != FLOW_STATE_FREE && flow_is_expired(r, policies, now_s);
-		n_yielding += flow_state_yields(r->state);
-		idle |= flow_is_idle(r->state, now_s - r->stamp_s);
+	struct flow_record *records = s->table->records;
+	uint32_t i, n_out = s->n_out, n_yields = 0, max_out = s->slice->max_expired;
+	bool idle = s->table->sweep_idle;
+	for (i = first; i < end; i++) {
+		struct flow_record *r = &records[i];
+		uint32_t state = r->state, idle_s = s->now_s - r->stamp_s;
+		uint32_t limit_s = s->policies[r->policy].idle_s[state];
+		bool is_expired = (idle_s > limit_s) & (state != FLOW_STATE_FREE);
+		if (unlikely(is_expired & (n_out == max_out)))
+			break;
+		s->out_idx[n_out] = i;
+		n_out += is_expired;
+		n_yields += flow_state_yields(state);
+		idle |= flow_is_idle(state, idle_s);
+		if (unlikely(r->route_generation != s->slice->route_tag))
+			__atomic_store_n(&r->route_generation, 0, __ATOMIC_RELAXED);
 	}
-	if (first % FLOW_BLOCK == 0 && (end % FLOW_BLOCK == 0 || end == table->n_used))
-		flow_recount_block(table, first / FLOW_BLOCK, n_yielding, idle);
-	return n_out;
+	s->n_out = n_out;
+	s->table->sweep_idle = idle;
+	*n_yielding = n_yields;
+	return i;
+}
+
+// A block may take several slices, in which its flows change: whether one is idle is known all the same, or was so a moment ago, but
+// how many yield must be counted at once.
+static uint32_t sweep_block(struct sweep *s, uint32_t first, uint32_t end)
+{
+	struct flow_table *table = s->table;
+	uint32_t n_yielding, i = sweep_records(s, first, end, &n_yielding);
+	if (i % FLOW_BLOCK != 0 && i != table->n_used)
+		return i;
+	uint32_t block = first / FLOW_BLOCK;
+	bool at_once = first % FLOW_BLOCK == 0 && i > first;
+	if (i > first)
+		flow_recount_block(table, block, at_once ? n_yielding : table->n_yielding[block],
+			table->sweep_idle);
+	table->sweep_idle = false;
+	return i;
 }
 
 uint32_t flow_sweep(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s,
-	uint32_t max_records, uint32_t *out_idx)
+	const struct flow_slice *slice, uint32_t *out_idx)
 {
-	uint32_t n_left = table->n_used - table->sweep_next;
-	uint32_t end = table->sweep_next + (max_records < n_left ? max_records : n_left);
-	uint32_t n_out = 0;
-	for (uint32_t i = table->sweep_next; i < end;) {
-		uint32_t block_end = smaller(end, (i / FLOW_BLOCK + 1) * FLOW_BLOCK);
-		n_out += sweep_block(table, policies, now_s, i, block_end, out_idx + n_out);
-		i = block_end;
-	}
-	table->sweep_next = end;
+	uint32_t i = table->sweep_next, n_left = table->n_used - i;
+	uint32_t end = i + smaller(slice->max_records, n_left), until;
+	struct sweep s = { table, policies, slice, now_s, 0, out_idx };
+	do {
+		until = smaller(end, (i / FLOW_BLOCK + 1) * FLOW_BLOCK);
+		i = sweep_block(&s, i, until);
+	} while (i == until && i < end);
+	table->sweep_next = i;
 	// An empty table is a pass too: whoever waits for passes must not wait for a flow.
-	if (end == table->n_used && max_records > 0) {
+	if (i == table->n_used && slice->max_records > 0) {
 		table->sweep_next = 0;
 		table->n_sweeps++;
 	}
-	return n_out;
-}
-
-void flow_sweep_back(struct flow_table *table, uint32_t idx)
-{
-	if (table->sweep_next == 0) // a pass that is not over
-		table->n_sweeps--;
-	table->sweep_next = idx;
+	return s.n_out;
 }

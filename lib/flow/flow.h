@@ -126,6 +126,7 @@ struct flow_table {
 	uint32_t n_used;        // records ever used: later ones are free and were never written
 	uint32_t first_free;    // list of returned records, FLOW_NONE = empty
 	uint32_t sweep_next;    // next record that flow_sweep looks at
+	bool sweep_idle;        // one before it in its block is idle for long
 	uint64_t *yielding;     // hints, by block of FLOW_BLOCK records: n_yielding is not 0
 	uint64_t *idle;         // ... the last sweep saw a confirmed flow that was idle for long
 	uint8_t *n_yielding;    // ... flows of it whose state yields
@@ -369,14 +370,22 @@ static inline bool flow_is_expired(
 	return now_s - r->stamp_s > policies[r->policy].idle_s[r->state];
 }
 
-// Ageing: looks at up to max_records records from where the last call ended, at most to the end of a pass, and writes
-// the indices of expired flows to out_idx (room for max_records). The caller frees what belongs to them
-// (SNAT port) and calls flow_remove. Returns how many were written. A full pass adds 1 to n_sweeps, also over an empty table.
+// Ageing, slice by slice.
+struct flow_slice {
+	uint32_t max_records;
+	uint32_t max_expired; // it ends before the next one: 0 is not much
+	uint8_t route_tag;    // next hops of a FIB with another tag are forgotten on the way
+};
+// Looks at records from where the last slice ended, at most to the end of a pass, and writes the indices of expired flows to out_idx
+// (room for max_records). The caller frees what belongs to them (SNAT port) and calls flow_remove. Returns how many were
+// written. A full pass adds 1 to n_sweeps, also over an empty table.
 uint32_t flow_sweep(struct flow_table *table, const struct flow_policy *policies, uint32_t now_s,
-	uint32_t max_records, uint32_t *out_idx);
-
-// More were expired than the caller ends now: the sweep goes on at record idx, which the last flow_sweep has passed.
-void flow_sweep_back(struct flow_table *table, uint32_t idx);
+	const struct flow_slice *slice, uint32_t *out_idx);
+// Would a slice of so many records come to the end of a pass, if nothing stops it?
+static inline bool flow_sweep_may_end(const struct flow_table *table, uint32_t max_records)
+{
+	return table->n_used - table->sweep_next <= max_records;
+}
 
 // Consistent copy for another thread: false if record idx is free or kept changing.
 bool flow_copy(const struct flow_table *table, uint32_t idx, struct flow_record *out);

@@ -280,7 +280,8 @@ static void opening_take_ports(struct pipeline *p, struct burst *b, struct openi
 	o->n = n;
 }
 
-void stage_open_together(struct pipeline *p, struct burst *b, const struct stage_misses *m)
+void stage_open_together(struct pipeline *p, struct burst *b, const struct stage_misses *m,
+	const struct burst_facts *facts)
 {
 	struct opening o; // its arrays as far as they are used
 	opening_prepare(p, b, m, &o);
@@ -296,8 +297,7 @@ void stage_open_together(struct pipeline *p, struct burst *b, const struct stage
 			continue;
 		}
 		snat_name_at(p->snat, o.places[k], b->flow_idx[i]);
-		b->verdict[i] = PIPELINE_FORWARD;
-		stage_rewrite(p, b, i);
+		stage_forward_first(p, b, i, facts);
 	}
 }
 

@@ -229,19 +229,17 @@ SIDES_APART(nexthop_client, nexthop_backend, 2);
 _Static_assert(FLOW_SIDE_CLIENT == 0 && FLOW_SIDE_BACKEND == 1 && FLOW_FLAG_DNAT == 1,
 	"a side is an offset, and a bit");
 
-// What nearly every packet is: of a confirmed, steady flow and a listed backend, its routes those of this FIB, the neighbour
-// resolved; and it fits. Then it is settled and rewritten. False: nothing done. stage_follow and stage_rewrite judge the rest, and
-// come to the same for these.
-static __rte_always_inline bool forward_plain(
-	struct pipeline *p, struct burst *b, uint32_t i, const struct burst_facts *f)
+// A packet that leaves the state of flow r as it is: of a listed backend, the routes those of this FIB, the neighbour
+// resolved; and it fits, with a TTL above 1. Then it is settled and rewritten. False: nothing done.
+static __rte_always_inline bool forward_known(struct pipeline *p, struct burst *b, uint32_t i,
+	const struct flow_record *r, const struct burst_facts *f)
 {
-	const struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
 	const struct packet *packet = &b->packets[i];
 	uint64_t side = b->side[i], to = side ^ 1;
 	uint32_t id = r->backend_id;
 	OPAQUE(packet);
 	OPAQUE(to);
-	if (unlikely(!flow_is_steady(p, r, packet) || id >= f->n_backends))
+	if (unlikely(id >= f->n_backends))
 		return false;
 	uint32_t nexthop = (&r->nexthop_client)[to];
 	// NEXTHOP_NONE and NEXTHOP_MISSING lie beyond every table.
@@ -262,6 +260,23 @@ static __rte_always_inline bool forward_plain(
 	plain_write_macs_of(frame, hop, port);
 	rewrite_plain(frame, packet, r, to, f);
 	return true;
+}
+
+// What nearly every packet is: of a confirmed, steady flow. stage_follow and stage_rewrite judge the rest, and come to the same
+// for these.
+static __rte_always_inline bool forward_plain(
+	struct pipeline *p, struct burst *b, uint32_t i, const struct burst_facts *f)
+{
+	const struct flow_record *r = flow_record(&p->flows, b->flow_idx[i]);
+	return likely(flow_is_steady(p, r, &b->packets[i])) && forward_known(p, b, i, r, f);
+}
+
+void stage_forward_first(
+	struct pipeline *p, struct burst *b, uint32_t i, const struct burst_facts *f)
+{
+	b->verdict[i] = PIPELINE_FORWARD;
+	if (unlikely(!forward_known(p, b, i, flow_record(&p->flows, b->flow_idx[i]), f)))
+		stage_rewrite(p, b, i);
 }
 
 // A packet that is not plain. Returns whether a flow was added or removed.
@@ -323,6 +338,7 @@ static bool is_among(const struct stage_misses *misses, uint64_t hash)
 
 // Packets of this burst that wait.
 struct waiting {
+	const struct burst_facts *facts;
 	struct stage_misses misses; // to be opened together
 	uint32_t n_late;
 	uint8_t late[BURST_MAX]; // ... and for one of those; places
@@ -331,7 +347,7 @@ struct waiting {
 static void open_waiting(
 	struct pipeline *p, struct burst *b, const struct nat_pending *pending, struct waiting *w)
 {
-	stage_open_together(p, b, &w->misses);
+	stage_open_together(p, b, &w->misses, w->facts);
 	for (uint32_t k = 0; k < w->n_late; k++) {
 		uint32_t place = w->late[k], i = pending->at[place];
 		look_again(p, b, i, &pending->search.keys[place]);
@@ -357,6 +373,7 @@ static __rte_noinline void decide_mixed(struct pipeline *p, struct burst *b,
 	struct decision d = { 0 };
 	struct waiting w;
 	w.misses.n = w.n_late = 0;
+	w.facts = facts;
 	for (; packets != 0; packets &= packets - 1) {
 		uint32_t i = (uint32_t)__builtin_ctzll(packets), place = places[i];
 		// A reply has no hash and opens nothing.
@@ -461,33 +478,28 @@ static inline struct snat_place ask_for_port(const struct pipeline *p, const str
 	return place;
 }
 
-void stage_end_flows(struct pipeline *p, const uint32_t *idx, uint32_t n)
+// n (at most FLOW_REMOVE_MAX), of which hashes and ports are known.
+static void end_flows(struct pipeline *p, const uint32_t *idx, uint32_t n, const uint64_t *hashes,
+	const struct snat_place *ports)
 {
-	uint64_t hashes[2 * FLOW_REMOVE_MAX];
-	struct snat_place places[FLOW_REMOVE_MAX];
-	flow_remove_begin(&p->flows, idx, n, hashes);
-	for (uint32_t k = 0; k < n; k++)
-		places[k] = ask_for_port(p, flow_record(&p->flows, idx[k]));
 	for (uint32_t k = 0; k < n; k++) {
 		const struct flow_record *r = flow_record(&p->flows, idx[k]);
 		struct pipeline_backend_counters *block = pipeline_backend_block(p, r->backend_id);
 		if (block)
 			relaxed_add(&block->flows_ended, 1);
-		snat_free_at(p->snat, &places[k]);
+		snat_free_at(p->snat, &ports[k]);
 	}
 	flow_remove_end(&p->flows, idx, n, hashes);
 }
 
-// The tag of a FIB comes round: what a flow was not told by a packet, it is told by the sweep, so that after a pass no
-// flow believes a next hop of an older FIB (control gives indices to other neighbours after two passes).
-static void forget_old_routes(struct pipeline *p, uint32_t first, uint32_t max_records)
+void stage_end_flows(struct pipeline *p, const uint32_t *idx, uint32_t n)
 {
-	uint8_t tag = route_tag(p->snapshot->fib);
-	for (uint32_t i = first; i < p->flows.n_used && i - first < max_records; i++) {
-		struct flow_record *r = flow_record(&p->flows, i);
-		if (r->route_generation != tag)
-			__atomic_store_n(&r->route_generation, ROUTE_TAG_OLD, __ATOMIC_RELAXED);
-	}
+	uint64_t hashes[2 * FLOW_REMOVE_MAX];
+	struct snat_place ports[FLOW_REMOVE_MAX];
+	flow_remove_begin(&p->flows, idx, n, hashes);
+	for (uint32_t k = 0; k < n; k++)
+		ports[k] = ask_for_port(p, flow_record(&p->flows, idx[k]));
+	end_flows(p, idx, n, hashes, ports);
 }
 
 // Over when it has ended two entries for three of its lines.
@@ -519,65 +531,94 @@ static uint32_t sweep_oneway(struct pipeline *p, uint32_t max_records)
 	return n_ended;
 }
 
-static void end_expired(struct pipeline *p, const uint32_t *expired, uint32_t n)
+static void count_expired(struct pipeline *p, const uint32_t *expired, uint32_t n)
 {
 	uint32_t n_closed = 0;
+	if (n == 0)
+		return;
 	for (uint32_t i = 0; i < n; i++)
 		n_closed += flow_record(&p->flows, expired[i])->state == FLOW_STATE_CLOSED;
+	counters_add(p->counters, COUNTER_FLOWS_CLOSED, n_closed);
+	counters_add(p->counters, COUNTER_FLOWS_EXPIRED, n - n_closed);
+}
+
+static void end_expired(struct pipeline *p, const uint32_t *expired, uint32_t n)
+{
+	count_expired(p, expired, n);
 	for (uint32_t i = 0; i < n; i += FLOW_REMOVE_MAX)
 		stage_end_flows(p, expired + i, n - i < FLOW_REMOVE_MAX ? n - i : FLOW_REMOVE_MAX);
-	if (n > 0) {
-		counters_add(p->counters, COUNTER_FLOWS_CLOSED, n_closed);
-		counters_add(p->counters, COUNTER_FLOWS_EXPIRED, n - n_closed);
+}
+
+static bool is_over(const struct pipeline *p, const struct flow_record *r)
+{
+	return r->state != FLOW_STATE_FREE && flow_is_expired(r, p->policies, p->now_s);
+}
+
+// Are those that were asked for what they were then? A record that has another flow now was used this second; its number says so too.
+static bool ending_are_same(const struct pipeline *p)
+{
+	bool same = p->n_ending <= FLOW_REMOVE_MAX;
+	for (uint32_t i = 0; i < p->n_ending; i++) {
+		const struct flow_record *r = flow_record(&p->flows, p->ending[i]);
+		same &= r->sequence == p->ending_sequence[i] && is_over(p, r);
 	}
+	return same;
 }
 
 // Flows that the last slice found expired and asked for: ended now, with their lines here, unless something happened meanwhile.
 static uint32_t end_asked_for(struct pipeline *p)
 {
-	uint32_t n = 0;
-	for (uint32_t i = 0; i < p->n_ending; i++) {
-		const struct flow_record *r = flow_record(&p->flows, p->ending[i]);
-		if (r->state != FLOW_STATE_FREE && flow_is_expired(r, p->policies, p->now_s))
-			p->ending[n++] = p->ending[i];
+	uint32_t n = 0, n_asked = p->n_ending;
+	if (likely(ending_are_same(p))) {
+		count_expired(p, p->ending, n_asked);
+		end_flows(p, p->ending, n_asked, p->ending_hashes, p->ending_ports);
+		p->n_ending = 0;
+		return n_asked;
 	}
+	for (uint32_t i = 0; i < n_asked; i++)
+		if (is_over(p, flow_record(&p->flows, p->ending[i])))
+			p->ending[n++] = p->ending[i];
 	p->n_ending = 0;
 	end_expired(p, p->ending, n);
 	return n;
 }
 
+// More than FLOW_REMOVE_MAX are asked for again when they end.
 static void ask_for(struct pipeline *p, const uint32_t *expired, uint32_t n)
 {
-	uint64_t hashes[2 * FLOW_REMOVE_MAX];
 	for (uint32_t i = 0; i < n; i += FLOW_REMOVE_MAX)
 		flow_remove_begin(&p->flows, expired + i,
-			n - i < FLOW_REMOVE_MAX ? n - i : FLOW_REMOVE_MAX, hashes);
+			n - i < FLOW_REMOVE_MAX ? n - i : FLOW_REMOVE_MAX, p->ending_hashes);
 	for (uint32_t i = 0; i < n; i++) {
-		ask_for_port(p, flow_record(&p->flows, expired[i]));
+		const struct flow_record *r = flow_record(&p->flows, expired[i]);
 		p->ending[i] = expired[i];
+		p->ending_sequence[i] = r->sequence;
+		p->ending_ports[i] = ask_for_port(p, r);
 	}
 	p->n_ending = n;
 }
 
-// Ends no more flows than a slice has time for, at least one: the sweep goes back to where it has to go on. Nothing is left to a
-// later slice at the end of a pass: whoever waits for passes may count on all that expired being gone.
+// Ends no more flows than a slice has time for, at least one. Nothing is left to a later slice at the end of a pass: whoever waits
+// for passes may count on all that expired being gone.
+//
+// The tag of a FIB comes round: what a flow was not told by a packet, it is told here, so that after a pass no flow believes
+// a next hop of an older FIB (control gives indices to other neighbours after two passes).
 static uint32_t sweep_flows(struct pipeline *p, uint32_t max_records)
 {
 	uint32_t expired[SLICE_RECORDS_MAX];
 	uint32_t n_ended = end_asked_for(p);
 	uint32_t first = p->flows.sweep_next, max_ends = (max_records + 6) / 7;
-	forget_old_routes(p, first, max_records);
-	uint32_t n = flow_sweep(&p->flows, p->policies, p->now_s, max_records, expired);
-	bool is_last = p->flows.sweep_next == 0; // of this pass
+	uint64_t n_sweeps = p->flows.n_sweeps;
+	bool may_end = flow_sweep_may_end(&p->flows, max_records);
 	// What was asked for may be more than this slice has time for, if the last one was longer: then the next one goes on here.
-	uint32_t n_max = !is_last ? max_ends : n_ended < max_ends ? max_ends - n_ended : 0;
+	if (may_end)
+		max_ends = n_ended < max_ends ? max_ends - n_ended : 0;
+	const struct flow_slice slice = { max_records, max_ends, route_tag(p->snapshot->fib) };
+	uint32_t n = flow_sweep(&p->flows, p->policies, p->now_s, &slice, expired);
 	p->slice_done = max_records;
-	if (n > n_max) {
-		n = n_max;
-		flow_sweep_back(&p->flows, expired[n]);
-		p->slice_done = expired[n] > first ? expired[n] - first : 1;
-	}
-	if (!is_last) {
+	if (p->flows.n_sweeps == n_sweeps && p->flows.sweep_next - first < max_records)
+		p->slice_done = p->flows.sweep_next > first ? p->flows.sweep_next - first : 1;
+	if (!may_end) {
 		ask_for(p, expired, n);
 		return n_ended;
 	}

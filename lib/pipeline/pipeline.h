@@ -144,8 +144,13 @@ struct pipeline {
 	struct pipeline_bucket answer_bucket; // RST, unreachable, time exceeded, too big
 	struct pipeline_bucket echo_bucket;
 	uint64_t pick_seed;
-	uint32_t n_ending; // flows that the last slice found expired, for the next one to end
+	// Flows that the last slice found expired, for the next one to end, and what it found out about them.
+	uint32_t n_ending;
 	uint32_t ending[PIPELINE_ENDING_MAX];
+	uint8_t ending_sequence
+		[PIPELINE_ENDING_MAX];               // of the record: another one has changed since
+	uint64_t ending_hashes[2 * FLOW_REMOVE_MAX]; // as flow_remove_begin gives them
+	struct snat_place ending_ports[PIPELINE_ENDING_MAX];
 	uint8_t sweep_turn;  // of three slices of ageing two are the one-way table's
 	bool oneway_turn;    // ... so was the last one
 	uint32_t slice_done; // ... and how much of it was done

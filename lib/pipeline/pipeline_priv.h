@@ -83,7 +83,12 @@ struct stage_misses {
 	uint8_t at[BURST_MAX];
 	uint64_t hashes[BURST_MAX]; // of their keys
 };
-void stage_open_together(struct pipeline *p, struct burst *b, const struct stage_misses *misses);
+struct burst_facts; // what is the same for all packets of a burst (pipeline.c)
+void stage_open_together(struct pipeline *p, struct burst *b, const struct stage_misses *misses,
+	const struct burst_facts *facts);
+// The first packet of a flow that has just been made goes on.
+void stage_forward_first(
+	struct pipeline *p, struct burst *b, uint32_t i, const struct burst_facts *facts);
 // Hits: expiry, state, re-pick. Returns false when the packet has to go through stage_open.
 bool stage_follow(struct pipeline *p, struct burst *b, uint32_t i);
 // Should a packet of `side` leave flow r and be treated as the first of a new one? Expired, a SYN on a closed flow, a

@@ -69,13 +69,6 @@ static inline uint32_t snat_index_of(const struct snat *snat, uint16_t port)
 	return i - snat->first_offset < snat->n_ports ? i : UINT32_MAX;
 }
 
-// The n'th port in the order in which they are first given out.
-static uint32_t snat_nth(const struct snat *snat, uint32_t n)
-{
-	uint32_t turned = n + snat->rotation;
-	return (turned < snat->n_ports ? turned : turned - snat->n_ports) + snat->first_offset;
-}
-
 // ---------------------------------------------------------------- rings
 
 static struct snat_ring *snat_rings(struct snat *snat)
@@ -95,11 +88,20 @@ static bool snat_link_used(uint32_t link)
 	return (link & SNAT_USED) != 0;
 }
 
-static void snat_ring_skip_used(
+// One more port is passed on the first round. They go round: the last owned one is followed by the first.
+static inline void snat_ring_pass(const struct snat *snat, struct snat_ring *ring)
+{
+	uint32_t i = ring->next_fresh + 1u;
+	ring->fresh++;
+	ring->next_fresh =
+		(uint16_t)(i < snat->first_offset + snat->n_ports ? i : snat->first_offset);
+}
+
+static inline void snat_ring_skip_used(
 	const struct snat *snat, struct snat_ring *ring, const uint32_t *next)
 {
-	while (ring->fresh < snat->n_ports && next[snat_nth(snat, ring->fresh)] != SNAT_FRESH)
-		ring->fresh++;
+	while (ring->fresh < snat->n_ports && next[ring->next_fresh] != SNAT_FRESH)
+		snat_ring_pass(snat, ring);
 }
 
 // First in order; the ring must have a free port.
@@ -107,9 +109,9 @@ static uint32_t snat_ring_pop(const struct snat *snat, struct snat_ring *ring, u
 {
 	uint32_t i;
 	if (ring->fresh < snat->n_ports) {
-		i = snat_nth(snat, ring->fresh);
+		i = ring->next_fresh;
 		next[i] = SNAT_USED | SNAT_USER_NONE;
-		snat_ring_skip_used(snat, ring, next);
+		snat_ring_skip_used(snat, ring, next); // at least this one
 	} else {
 		i = ring->head;
 		ring->head = (uint16_t)next[i];
@@ -158,14 +160,25 @@ static bool snat_ring_unlink(struct snat_ring *ring, uint32_t *next, uint32_t i)
 // Pool of a backend endpoint: equal endpoints share one, so within it a port serves one flow. Nobody but the cluster chooses
 // endpoints: a straight line through them will do, steep enough that addresses and ports in order, whichever of their
 // bytes counts them, come to all pools in turn.
-static inline uint32_t snat_pool(const struct flow_key *reply)
+//
+// Port and protocol as they lie in a key's last word, which is not made in pieces here: read back in one it would wait for them.
+static inline uint32_t snat_pool(const struct address *backend, uint64_t port_and_protocol)
 {
-	static const struct flow_key of_endpoint = { .peer_port = UINT16_MAX,
-		.protocol = UINT8_MAX };
-	uint64_t sum = reply->peer.halves[0] + reply->peer.halves[1] +
-		       (flow_key_tail(reply) & flow_key_tail(&of_endpoint));
+	uint64_t sum = backend->halves[0] + backend->halves[1] + port_and_protocol;
 	return (uint32_t)(sum * 0x9e3779b99e9e9e9dull >> 60);
 }
+static inline uint32_t snat_pool_of_key(const struct flow_key *reply)
+{
+	return snat_pool(&reply->peer, flow_key_tail(reply) & 0x00ff00000000ffffull);
+}
+static inline uint32_t snat_pool_of(
+	const struct address *backend, rte_be16_t backend_port, uint8_t protocol)
+{
+	return snat_pool(backend, backend_port | (uint64_t)protocol << 48);
+}
+_Static_assert(offsetof(struct flow_key, protocol) == offsetof(struct flow_key, peer_port) + 6 &&
+		       RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN,
+	"port and protocol in a key's last word");
 _Static_assert(SNAT_POOLS == 1 << 4, "four bits");
 
 // ---------------------------------------------------------------- public
@@ -184,7 +197,8 @@ size_t snat_size(const struct snat_config *config, uint16_t worker_idx)
 static void snat_ring_init(struct snat *snat, uint32_t ring_idx)
 {
 	uint32_t *next = snat_links(snat, ring_idx);
-	snat_rings(snat)[ring_idx] = (struct snat_ring){ .n_free = snat->n_ports };
+	snat_rings(snat)[ring_idx] = (struct snat_ring){ .n_free = snat->n_ports,
+		.next_fresh = (uint16_t)(snat->first_offset + snat->rotation) };
 	for (uint32_t i = 0; i < snat->n_links; i++) {
 		bool owned = i >= snat->first_offset && i - snat->first_offset < snat->n_ports;
 		next[i] = owned ? SNAT_FRESH : SNAT_USED | SNAT_USER_NONE;
@@ -238,10 +252,7 @@ int snat_alloc(struct snat *snat, const struct address *backend, rte_be16_t back
 	uint32_t n = snat->n_by_family[is_v6];
 	if (n == 0)
 		return -EAFNOSUPPORT;
-	const struct flow_key reply = {
-		.peer = *backend, .peer_port = backend_port, .protocol = protocol
-	};
-	uint32_t pool = snat_pool(&reply);
+	uint32_t pool = snat_pool_of(backend, backend_port, protocol);
 	uint32_t at = (uint32_t)((uint64_t)hash * n >> 32);
 	for (uint32_t tried = 0; tried < n; tried++) {
 		uint32_t a = snat->by_family[is_v6][at];
@@ -285,16 +296,13 @@ uint32_t snat_used(struct snat *snat, const struct address *backend, rte_be16_t 
 	if (n_addresses == 0 || snat->n_ports == 0)
 		return 0;
 	uint32_t a = snat->by_family[is_v6][(uint64_t)hash * n_addresses >> 32];
-	const struct flow_key reply = {
-		.peer = *backend, .peer_port = backend_port, .protocol = protocol
-	};
-	uint32_t ring_idx = a * SNAT_POOLS + snat_pool(&reply);
+	uint32_t ring_idx = a * SNAT_POOLS + snat_pool_of(backend, backend_port, protocol);
 	struct snat_ring *ring = &snat_rings(snat)[ring_idx];
 	const uint32_t *next = snat_links(snat, ring_idx);
 	n = n < snat->n_ports ? n : snat->n_ports;
 	for (uint32_t k = 0; k < n; k++) {
 		uint32_t link = next[ring->hand + snat->first_offset];
-		ring->hand = ring->hand + 1 < snat->n_ports ? ring->hand + 1 : 0;
+		ring->hand = (uint16_t)(ring->hand + 1u < snat->n_ports ? ring->hand + 1 : 0);
 		out_flows[n_out] = link & ~SNAT_USED;
 		n_out += snat_link_used(link) && out_flows[n_out] != SNAT_USER_NONE;
 	}
@@ -310,7 +318,7 @@ struct snat_place snat_locate(const struct snat *snat, const struct flow_key *ke
 	uint32_t i = snat_index_of(snat, rte_be_to_cpu_16(key->own_port));
 	if (unlikely(a == SNAT_NO_ADDRESS || i == UINT32_MAX))
 		return place;
-	place.ring = (uint32_t)a * SNAT_POOLS + snat_pool(key);
+	place.ring = (uint32_t)a * SNAT_POOLS + snat_pool_of_key(key);
 	place.port = i;
 	return place;
 }
@@ -348,7 +356,7 @@ void snat_ask(const struct snat *snat, const struct flow_key *keys, uint32_t n,
 	for (uint32_t k = 0; k < n; k++) {
 		uint32_t a = snat->by_slot[keys[k].own_slot];
 		uint32_t i = snat_index_near(snat, rte_be_to_cpu_16(keys[k].own_port));
-		uint64_t ring_idx = a * SNAT_POOLS + snat_pool(&keys[k]);
+		uint64_t ring_idx = a * SNAT_POOLS + snat_pool_of_key(&keys[k]);
 		out_users[k] = &links[ring_idx * snat->n_links + i];
 		if (unlikely(a == SNAT_NO_ADDRESS || i >= snat->n_links))
 			out_users[k] = &snat_nobody;

@@ -30,10 +30,11 @@
 struct snat_ring {
 	uint32_t n_free;
 	uint16_t fresh;
-	uint16_t head; // valid while n_chained > 0
+	uint16_t next_fresh; // link of the port there
+	uint16_t head;       // valid while n_chained > 0
 	uint16_t tail;
 	uint16_t n_chained;
-	uint32_t hand; // port that snat_used looks at next
+	uint16_t hand; // port that snat_used looks at next
 };
 _Static_assert(sizeof(struct snat_ring) == 16, "four rings a line");
 

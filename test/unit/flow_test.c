@@ -806,8 +806,15 @@ static void test_sweep(void **state)
 		uint32_t out[300], n_got = 0;
 		while (r.table.n_sweeps == 0) {
 			uint32_t max = (uint32_t)(1 + rng() % 40);
-			uint32_t n = flow_sweep(&r.table, policies, now_s, max, out);
-			assert_true(n <= max);
+			struct flow_slice slice = { max, (uint32_t)(rng() % (max + 1)), 7 };
+			uint32_t first = r.table.sweep_next;
+			uint32_t n = flow_sweep(&r.table, policies, now_s, &slice, out);
+			assert_true(n <= slice.max_expired);
+			// It ends early only before one more.
+			if (r.table.n_sweeps == 0 && r.table.sweep_next < first + max) {
+				assert_int_equal(n, slice.max_expired);
+				assert_int_equal(expected[r.table.sweep_next], 1);
+			}
 			for (uint32_t i = 0; i < n; i++) {
 				assert_int_equal(expected[out[i]], 1);
 				expected[out[i]] = 2;
@@ -824,24 +831,25 @@ static void test_sweep(void **state)
 static void test_sweep_passes(void **state)
 {
 	struct flow_policy policies[1] = { flow_policy_make(900, 60) };
+	static const struct flow_slice slices[] = { { 0, 0, 0 }, { 64, 64, 0 } };
 	struct rig r;
 	uint32_t out[64];
 	rig_start(&r, 100, 100);
-	assert_int_equal(flow_sweep(&r.table, policies, 0, 0, out), 0);
+	assert_int_equal(flow_sweep(&r.table, policies, 0, &slices[0 / 64], out), 0);
 	assert_int_equal(r.table.n_sweeps, 0);
-	assert_int_equal(flow_sweep(&r.table, policies, 0, 64, out), 0);
+	assert_int_equal(flow_sweep(&r.table, policies, 0, &slices[64 / 64], out), 0);
 	assert_int_equal(r.table.n_sweeps, 1); // also over an empty table
 	for (uint32_t id = 0; id < 100; id++)
 		rig_add(&r, id);
 	for (uint32_t k = 0; k < 6; k++) { // 64 + 36 records a pass
-		assert_int_equal(flow_sweep(&r.table, policies, 0, 64, out), 0);
+		assert_int_equal(flow_sweep(&r.table, policies, 0, &slices[64 / 64], out), 0);
 		assert_int_equal(r.table.n_sweeps, 1 + (k + 1) / 2);
 	}
 	// A table that was full and is empty again: free records are nobody's expired flow.
 	for (uint32_t id = 0; id < 100; id++)
 		rig_remove(&r, id);
 	static const struct flow_policy zero;
-	assert_int_equal(flow_sweep(&r.table, &zero, 99999, 64, out), 0);
+	assert_int_equal(flow_sweep(&r.table, &zero, 99999, &slices[64 / 64], out), 0);
 	assert_int_equal(flow_victim(&r.table, &zero, 99999), FLOW_NONE);
 	rig_end(&r);
 }

@@ -93,12 +93,18 @@ static bool rig_force(struct rig *r, uint8_t state, uint32_t now_s)
 	return rig_add(r, state, now_s) != FLOW_NONE;
 }
 
-static void sweep_all(struct rig *r, uint32_t now_s)
+static void sweep_all_by(struct rig *r, uint32_t now_s, uint32_t max_records)
 {
 	uint32_t out[FLOW_BLOCK];
 	uint64_t n_sweeps = r->table.n_sweeps;
+	const struct flow_slice slice = { max_records, max_records, 0 };
 	while (r->table.n_sweeps == n_sweeps)
-		flow_sweep(&r->table, r->policies, now_s, FLOW_BLOCK, out);
+		flow_sweep(&r->table, r->policies, now_s, &slice, out);
+}
+
+static void sweep_all(struct rig *r, uint32_t now_s)
+{
+	sweep_all_by(r, now_s, FLOW_BLOCK);
 }
 
 // Order in which flows may give way, written down independently: smaller goes first, 0 = never.
@@ -197,7 +203,10 @@ static void test_hints(void **state)
 				flow_remove(&r.table, idx);
 			break;
 		case 2:
-			flow_sweep(&r.table, r.policies, 1000, (uint32_t)(1 + rng() % 40), out);
+			flow_sweep(&r.table, r.policies, 1000,
+				&(struct flow_slice){
+					(uint32_t)(1 + rng() % 40), (uint32_t)(rng() % 40), 0 },
+				out);
 			break;
 		default:
 			if (live)
@@ -419,6 +428,26 @@ static void test_several_idle(void **state)
 	rig_end(&r);
 }
 
+// A worker's slices are shorter than a block: what is idle is known all the same, wherever slices begin and end.
+static void test_idle_by_slices(void **state)
+{
+	for (uint32_t max = 1; max < 2 * FLOW_BLOCK; max += 13) {
+		struct rig r;
+		uint32_t n_gone = 0;
+		rig_start(&r, 5 * FLOW_BLOCK - 7);
+		rig_fill(&r, FLOW_STATE_ESTABLISHED, 0);
+		sweep_all_by(&r, 50, max);
+		assert_int_equal(flow_victim(&r.table, r.policies, 100),
+			FLOW_NONE); // not yet, as far as is known
+		sweep_all_by(&r, 100, max);
+		for (uint32_t idx; (idx = flow_victim(&r.table, r.policies, 100)) != FLOW_NONE;
+			n_gone++)
+			flow_remove(&r.table, idx);
+		assert_int_equal(n_gone, 5 * FLOW_BLOCK - 7);
+		rig_end(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -428,6 +457,7 @@ int main(void)
 		cmocka_unit_test(test_hints),
 		cmocka_unit_test(test_share),
 		cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_idle_by_slices),
 		cmocka_unit_test(test_wrong_hints),
 		cmocka_unit_test(test_among),
 		cmocka_unit_test(test_turns),
