@@ -122,7 +122,7 @@ static inline bool quote_may_leave(const struct rig *rig, const uint8_t *ip, uin
 }
 
 // ---------------------------------------------------------------- what sluice knows
-#define KNOWN_MAX 65536
+#define KNOWN_MAX (1u << 20)
 
 struct knowledge {
 	uint8_t bytes[WORKERS][3][KNOWN_MAX]; // flows, source ports, one-way entries
