@@ -240,7 +240,9 @@ static inline struct flow_key *list_nat(
 {
 	uint32_t back = BURST_MAX - 1 - c->n_named;
 	uint32_t front = i - c->first - c->n_odd - c->n_oneway - c->n_named;
-	uint32_t place = is_reply ? back : front;
+	uint32_t mask = 0 - is_reply;
+	OPAQUE(mask); // or the compiler branches
+	uint32_t place = front ^ ((front ^ back) & mask);
 	c->n_named += is_reply;
 	lists->nat->at[place] = (uint8_t)i;
 	return &lists->nat->search.keys[place];
