@@ -92,7 +92,7 @@ static __rte_noinline void dispatch_odd(
 	case PIPELINE_DROP:
 		dropped->mbufs[dropped->n++] = b->mbufs[i];
 		break;
-	case PIPELINE_RESTEER: // sorted
+	case PIPELINE_RESTEER: // never comes here
 	case PIPELINE_HELD:
 		break;
 	case PIPELINE_WAIT:
@@ -137,7 +137,9 @@ static void dispatch_mixed(
 	uint32_t n_forward = 0, n_moved = 0;
 	for (uint32_t i = 0; i < b->n; i++) {
 		uint32_t verdict = b->verdict[i], moves = verdict == PIPELINE_RESTEER;
-		if (unlikely((verdict & ~(uint32_t)PIPELINE_RESTEER) || w->waiting.n_packets > 0)) {
+		bool is_odd = (verdict & ~(uint32_t)PIPELINE_RESTEER) ||
+			      (unlikely(w->waiting.n_packets > 0) && !moves);
+		if (unlikely(is_odd)) {
 			sorted->n_forward = n_forward;
 			send_sorted(w, b, sorted);
 			dispatch_odd(w, b, i, dropped);

@@ -467,6 +467,25 @@ static void test_wait_behind_held(void **state)
 	end_dataplane(dp);
 }
 
+// Packets that move on do not wait for a next hop that others wait for, and are not lost for it.
+static void test_moves_while_others_wait(void **state)
+{
+	struct dataplane *dp = start_dataplane(0);
+	assert_int_equal(inject(dp, 0, "W1P0", 99), 0);
+	WAIT_FOR(counted(dp, 0, COUNTER_NEXTHOP_QUEUED) == 1);
+	for (uint8_t i = 0; i < 20; i++) {
+		assert_int_equal(inject(dp, 0, "R1P0", i), 0);
+		assert_int_equal(inject(dp, 0, "D0", i), 0);
+	}
+	for (uint8_t i = 0; i < 20; i++) {
+		struct dataplane_punted punted = take_one(dp);
+		assert_int_equal(punted.worker_idx, 1);
+		assert_int_equal(mark_of(dp, &punted), i);
+		dataplane_free_punted(dp, punted.mbuf);
+	}
+	end_dataplane(dp);
+}
+
 // No entry yet: a later snapshot brings a route with one.
 static void test_wait_for_snapshot(void **state)
 {
@@ -691,6 +710,7 @@ int main(void)
 		DATAPLANE_TEST(test_wait_for_neighbour),
 		DATAPLANE_TEST(test_wait_keeps_order),
 		DATAPLANE_TEST(test_wait_behind_held),
+		DATAPLANE_TEST(test_moves_while_others_wait),
 		DATAPLANE_TEST(test_wait_for_snapshot),
 		DATAPLANE_TEST(test_wait_is_bounded),
 		DATAPLANE_TEST(test_flows_and_purge),
