@@ -2,10 +2,13 @@
 // The flow table beside rte_hash: look-ups that hit and miss (G1, G2), a flow that goes and one that
 // comes (G3), the slowest insertions into a nearly full table (G4), bytes per flow (G5).
 //
-// A flow here has two keys, both in the table; look-ups ask for either side at random. rte_hash holds
-// one 16-byte key per flow, so its insertion is half the work of ours: reported as it is.
+// Look-ups that hit ask for either side of a flow at random, as packets come. Flows of fullnat (G1, G2) have one key in the table; the
+// other is a reply's, whose source port says which flow it is: finding that port is timed too. Misses are first packets of
+// clients; a stranger's packet to a port in use has a line of its own. Flows of dnat have two keys in the table, and lines of
+// their own; the slowest insertions (G4) are theirs. rte_hash holds one 16-byte key per flow.
 #include "bench_priv.h"
 #include "flow.h"
+#include "snat.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,6 +25,13 @@ struct table_rig {
 	uint32_t n_ids;
 	struct bench_rng rng;
 	struct bench_hash *hash;
+	// of flows with a source port
+	struct snat *snat;
+	void *snat_mem;
+	struct {
+		uint16_t slot;
+		rte_be16_t port;
+	} * ports; // by flow number
 };
 
 static struct flow_record table_make_flow(uint32_t id)
@@ -52,7 +62,45 @@ static void table_die(const char *what)
 	exit(1);
 }
 
-static void table_start(struct table_rig *rig, uint32_t capacity, uint32_t n_flows)
+// Source ports as the data path has them: addresses enough for what one worker's ports can be of the table's flows.
+static void table_start_ports(struct table_rig *rig, uint32_t n_flows)
+{
+	struct snat_config *config = calloc(1, sizeof(*config));
+	config->port_min = 1024;
+	config->port_max = 65535;
+	config->n_workers = 1;
+	config->n_addresses = (uint16_t)(1 + n_flows / 500000);
+	for (uint16_t a = 0; a < config->n_addresses; a++) {
+		config->addresses[a] = address_from_v4(rte_cpu_to_be_32(0xc6336401u + a));
+		config->slots[a] = (uint16_t)(100 + a);
+	}
+	size_t size = (snat_size(config, 0) + 63) & ~63ul;
+	rig->snat_mem = bench_alloc(size);
+	rig->ports = bench_alloc(n_flows * sizeof(*rig->ports));
+	if (snat_init(rig->snat_mem, size, config, 0, &rig->snat) != 0)
+		table_die("has no source ports");
+	free(config);
+}
+
+static void table_add(struct table_rig *rig, uint32_t id)
+{
+	struct flow_record r = table_make_flow(id);
+	if (rig->snat != NULL) {
+		r.flags = FLOW_FLAG_BY_PORT;
+		if (snat_alloc(rig->snat, &r.backend, r.backend_port, r.protocol,
+			    (uint32_t)bench_random(&rig->rng), &r.snat_slot, &r.snat_port) != 0)
+			table_die("is out of source ports");
+		rig->ports[id].slot = r.snat_slot;
+		rig->ports[id].port = r.snat_port;
+	}
+	uint32_t idx = flow_add(&rig->table, &r);
+	if (idx == FLOW_NONE)
+		table_die("takes fewer flows than its capacity");
+	if (rig->snat != NULL)
+		snat_name(rig->snat, idx);
+}
+
+static void table_start(struct table_rig *rig, uint32_t capacity, uint32_t n_flows, bool has_ports)
 {
 	static const struct hash_key key = { { 0x243f6a8885a308d3ull, 0x13198a2e03707344ull } };
 	size_t size = flow_table_size(capacity);
@@ -62,16 +110,19 @@ static void table_start(struct table_rig *rig, uint32_t capacity, uint32_t n_flo
 	rig->mem = bench_alloc(size);
 	if (flow_table_init(&rig->table, rig->mem, size, capacity, &key) != 0)
 		table_die("is not laid out");
-	for (uint32_t id = 0; id < n_flows; id++) {
-		struct flow_record r = table_make_flow(id);
-		if (flow_add(&rig->table, &r) == FLOW_NONE)
-			table_die("takes fewer flows than its capacity");
-	}
+	if (has_ports)
+		table_start_ports(rig, n_flows);
+	for (uint32_t id = 0; id < n_flows; id++)
+		table_add(rig, id);
 }
 
 static void table_end(struct table_rig *rig)
 {
 	bench_release(rig->mem);
+	if (rig->snat != NULL) {
+		bench_release(rig->snat_mem);
+		bench_release(rig->ports);
+	}
 	if (rig->hash)
 		bench_hash_destroy(rig->hash);
 }
@@ -100,14 +151,81 @@ static double table_lookups(struct table_rig *rig, uint32_t first)
 	return bench_ns_per_op(&t);
 }
 
-static double table_hit(void *arg)
+static double table_two_keys_hit(void *arg)
 {
 	return table_lookups(arg, 0);
 }
 
-static double table_miss(void *arg)
+static double table_two_keys_miss(void *arg)
 {
 	return table_lookups(arg, TABLE_MISS_FIRST);
+}
+
+enum table_ask {
+	TABLE_HIT,      // either side of flows
+	TABLE_MISS,     // clients that are not known: first packets of flows
+	TABLE_STRANGER, // who sends to source ports that others have
+};
+
+// What a backend sends to the source port of flow `id`, or somebody else.
+static struct flow_key table_reply(const struct table_rig *rig, uint32_t id, enum table_ask ask)
+{
+	struct flow_record r = table_make_flow(id);
+	if (ask == TABLE_STRANGER)
+		r.backend = address_from_v4(r.backend.words[3] ^ 0x0100);
+	return flow_key_make(
+		&r.backend, r.backend_port, rig->ports[id].port, rig->ports[id].slot, r.protocol);
+}
+
+static void table_draw(struct table_rig *rig, enum table_ask ask, struct flow_search *s)
+{
+	uint64_t replies = ask == TABLE_MISS       ? 0
+			   : ask == TABLE_STRANGER ? UINT64_MAX
+						   : bench_random(&rig->rng);
+	s->n = s->n_named = 0;
+	for (uint32_t i = 0; i < BENCH_BURST; i++) {
+		uint32_t id = bench_random_below(&rig->rng, rig->n_flows);
+		if (replies >> i & 1)
+			s->keys[FLOW_BURST_MAX - ++s->n_named] = table_reply(rig, id, ask);
+		else
+			s->keys[s->n++] = table_make_key(
+				ask == TABLE_MISS ? TABLE_MISS_FIRST + id : id, false);
+	}
+}
+_Static_assert(BENCH_BURST <= FLOW_BURST_MAX, "a burst is one search");
+
+static double table_search(struct table_rig *rig, enum table_ask ask)
+{
+	struct flow_search s;
+	struct bench_timer t = { 0 };
+	bool hit = ask == TABLE_HIT;
+	for (uint32_t b = 0; b < TABLE_SAMPLE_BURSTS; b++) {
+		table_draw(rig, ask, &s);
+		uint32_t first = FLOW_BURST_MAX - s.n_named;
+		bench_start(&t);
+		snat_ask(rig->snat, &s.keys[first], s.n_named, &s.names[first]);
+		flow_lookup_burst(&rig->table, &s);
+		bench_stop(&t, BENCH_BURST);
+		if ((s.n > 0 && (s.idx[0] != FLOW_NONE) != hit) ||
+			(s.n_named > 0 && (s.idx[FLOW_BURST_MAX - 1] != FLOW_NONE) != hit))
+			table_die("gives a wrong answer");
+	}
+	return bench_ns_per_op(&t);
+}
+
+static double table_hit(void *arg)
+{
+	return table_search(arg, TABLE_HIT);
+}
+
+static double table_miss(void *arg)
+{
+	return table_search(arg, TABLE_MISS);
+}
+
+static double table_stranger(void *arg)
+{
+	return table_search(arg, TABLE_STRANGER);
 }
 
 static double peer_hit64(void *arg)
@@ -192,12 +310,13 @@ static void table_report_lookups(const struct bench_options *options, const stru
 	struct table_rig rig;
 	struct bench_rounds *rounds = calloc(1, sizeof(*rounds));
 	char name[32];
-	table_start(&rig, size->n_flows, size->n_flows);
+	table_start(&rig, size->n_flows, size->n_flows, true);
 	rig.hash = bench_hash_create(size->n_flows);
 	struct bench_contender contenders[] = { { table_hit, &rig }, { peer_hit64, rig.hash },
 		{ table_two_lines, &rig }, { table_miss, &rig }, { peer_miss64, rig.hash },
-		{ bench_hash_hit32, rig.hash }, { table_one_line, &rig } };
-	bench_run(contenders, 7, options->n_rounds, rounds);
+		{ bench_hash_hit32, rig.hash }, { table_one_line, &rig },
+		{ table_stranger, &rig } };
+	bench_run(contenders, 8, options->n_rounds, rounds);
 	struct bench_line line = { .bench = "table",
 		.goal = "G1",
 		.name = name,
@@ -228,6 +347,39 @@ static void table_report_lookups(const struct bench_options *options, const stru
 	line.peer_value = line.multiple = line.gate = NAN;
 	snprintf(name, sizeof(name), "rte_hash bulk 32 (h)/%s", size->name);
 	bench_report(options, &line);
+	line.value = bench_median(rounds, 7);
+	snprintf(name, sizeof(name), "stranger's reply/%s", size->name);
+	bench_report(options, &line);
+	table_end(&rig);
+	free(rounds);
+}
+
+// Flows of dnat: both keys in the table.
+static void table_report_two_keys(
+	const struct bench_options *options, const struct table_size *size)
+{
+	struct table_rig rig;
+	struct bench_rounds *rounds = calloc(1, sizeof(*rounds));
+	char name[32];
+	table_start(&rig, size->n_flows, size->n_flows, false);
+	rig.hash = bench_hash_create(size->n_flows);
+	struct bench_contender contenders[] = { { table_two_keys_hit, &rig },
+		{ peer_hit64, rig.hash }, { table_two_keys_miss, &rig },
+		{ peer_miss64, rig.hash } };
+	bench_run(contenders, 4, options->n_rounds, rounds);
+	for (uint32_t k = 0; k < 2; k++) {
+		struct bench_line line = { .bench = "table",
+			.name = name,
+			.value = bench_median(rounds, 2 * k),
+			.unit = "ns",
+			.peer = "rte_hash bulk 64",
+			.peer_value = bench_median(rounds, 2 * k + 1),
+			.multiple = bench_ratio(rounds, 2 * k + 1, 2 * k),
+			.gate = NAN,
+			.limit_value = NAN };
+		snprintf(name, sizeof(name), "two keys, %s/%s", k ? "miss" : "hit", size->name);
+		bench_report(options, &line);
+	}
 	table_end(&rig);
 	free(rounds);
 }
@@ -237,7 +389,9 @@ static void table_report_lookups(const struct bench_options *options, const stru
 // Record index by flow is found by its number: the rig keeps a list.
 struct churn_rig {
 	struct table_rig t;
-	uint32_t *idx; // [n_flows] record indices of live flows
+	uint32_t *idx;   // [n_flows] record indices of live flows
+	uint8_t flags;   // of the flows
+	uint32_t n_keys; // that they have in the table
 };
 
 struct churn_burst {
@@ -251,6 +405,7 @@ static void churn_draw(struct churn_rig *rig, struct churn_burst *b)
 	for (uint32_t i = 0; i < BENCH_CHURN_BURST; i++) {
 		b->at[i] = i * part + bench_random_below(&rig->t.rng, part);
 		b->come[i] = table_make_flow(rig->t.n_ids++);
+		b->come[i].flags = rig->flags;
 	}
 }
 
@@ -273,16 +428,16 @@ static void churn_in_burst(struct churn_rig *rig, const struct churn_burst *b)
 	for (uint32_t i = 0; i < BENCH_CHURN_BURST; i++) {
 		gone[i] = rig->idx[b->at[i]];
 		flow_prefetch_record(table, gone[i]);
-		keys[2 * i] = flow_client_key(&b->come[i]);
-		keys[2 * i + 1] = flow_backend_key(&b->come[i]);
+		keys[i] = flow_client_key(&b->come[i]);
+		keys[BENCH_CHURN_BURST + i] = flow_backend_key(&b->come[i]);
 	}
-	flow_hash_bulk(table, keys, 2 * BENCH_CHURN_BURST, hashes);
+	flow_hash_bulk(table, keys, rig->n_keys * BENCH_CHURN_BURST, hashes);
+	const uint64_t *second = hashes + (rig->n_keys - 1) * BENCH_CHURN_BURST;
 	flow_remove_begin(table, gone, BENCH_CHURN_BURST, gone_hashes);
 	for (uint32_t i = 0; i < BENCH_CHURN_BURST; i++)
-		flow_prefetch_room(table, hashes[2 * i], hashes[2 * i + 1]);
+		flow_prefetch_room(table, hashes[i], second[i]);
 	for (uint32_t i = 0; i < BENCH_CHURN_BURST; i++)
-		rig->idx[b->at[i]] =
-			flow_add_hashed(table, &b->come[i], hashes[2 * i], hashes[2 * i + 1]);
+		rig->idx[b->at[i]] = flow_add_hashed(table, &b->come[i], hashes[i], second[i]);
 	flow_remove_end(table, gone, BENCH_CHURN_BURST, gone_hashes);
 }
 
@@ -317,12 +472,40 @@ static double peer_churn(void *arg)
 	return bench_hash_churn(arg);
 }
 
-static void churn_start(struct churn_rig *rig, uint32_t capacity, uint32_t n_flows)
+static void churn_start(struct churn_rig *rig, uint32_t capacity, uint32_t n_flows, uint8_t flags)
 {
-	table_start(&rig->t, capacity, n_flows);
+	rig->flags = flags;
+	rig->n_keys = flags & FLOW_FLAG_BY_PORT ? 1 : 2;
+	table_start(&rig->t, capacity, n_flows, flags & FLOW_FLAG_BY_PORT);
 	rig->idx = malloc(n_flows * sizeof(*rig->idx));
 	for (uint32_t i = 0; i < n_flows; i++)
 		rig->idx[i] = i;
+}
+
+// Flows of dnat: each with two keys, beside one that is deleted and added.
+static void table_report_two_keys_churn(const struct bench_options *options, uint32_t capacity)
+{
+	uint32_t n_flows = capacity / 4 * 3;
+	struct churn_rig rig;
+	struct bench_rounds *rounds = calloc(1, sizeof(*rounds));
+	churn_start(&rig, capacity, n_flows, 0);
+	rig.t.hash = bench_hash_create(n_flows);
+	struct bench_contender contenders[] = { { table_churn_burst, &rig },
+		{ peer_churn, rig.t.hash } };
+	bench_run(contenders, 2, options->n_rounds, rounds);
+	struct bench_line line = { .bench = "table",
+		.name = "two keys, remove+add/1M",
+		.value = bench_median(rounds, 0),
+		.unit = "ns",
+		.peer = "rte_hash del+add, one key",
+		.peer_value = bench_median(rounds, 1),
+		.multiple = bench_ratio(rounds, 1, 0),
+		.gate = NAN,
+		.limit_value = NAN };
+	bench_report(options, &line);
+	table_end(&rig.t);
+	free(rig.idx);
+	free(rounds);
 }
 
 static void table_report_churn(const struct bench_options *options)
@@ -330,7 +513,7 @@ static void table_report_churn(const struct bench_options *options)
 	uint32_t capacity = 1u << 20, n_flows = capacity / 4 * 3;
 	struct churn_rig rig;
 	struct bench_rounds *rounds = calloc(1, sizeof(*rounds));
-	churn_start(&rig, capacity, n_flows);
+	churn_start(&rig, capacity, n_flows, FLOW_FLAG_BY_PORT);
 	rig.t.hash = bench_hash_create(n_flows); // 2^20 slots: 75 % full too
 	struct bench_contender contenders[] = { { table_churn_burst, &rig },
 		{ peer_churn, rig.t.hash }, { table_churn_alone, &rig } };
@@ -371,7 +554,7 @@ static void table_report_tail(const struct bench_options *options)
 	uint32_t capacity = 1000000, n_flows = capacity / 100 * 95, n_samples = 200000, n = 0;
 	struct churn_rig rig;
 	uint32_t *ticks = malloc(n_samples * sizeof(*ticks));
-	churn_start(&rig, capacity, n_flows);
+	churn_start(&rig, capacity, n_flows, 0);
 	for (uint32_t i = 0; i < n_samples; i++) {
 		uint32_t at = bench_random_below(&rig.t.rng, n_flows);
 		struct flow_record come = table_make_flow(rig.t.n_ids++);
@@ -422,9 +605,12 @@ static void table_report_memory(const struct bench_options *options)
 int bench_table(const struct bench_options *options)
 {
 	for (uint32_t i = 0; i < sizeof(table_sizes) / sizeof(table_sizes[0]); i++)
-		if (bench_wants_size(options, table_sizes[i].name))
+		if (bench_wants_size(options, table_sizes[i].name)) {
 			table_report_lookups(options, &table_sizes[i]);
+			table_report_two_keys(options, &table_sizes[i]);
+		}
 	table_report_churn(options);
+	table_report_two_keys_churn(options, 1u << 20);
 	table_report_tail(options);
 	table_report_memory(options);
 	return 0;
