@@ -4,8 +4,9 @@
 // earlier, so that the memory latencies of a burst overlap instead of adding up:
 //
 //   1 parse     frame line of i+4 prefetched; the cell of the destination asked for
-//   2 classify  that cell; the key, in the list of its table
-//   3 look up   bucket lines of all keys, then record lines of all candidates (lib/flow); the backends' lines asked for
+//   2 classify  that cell; the key, in the list of its table, replies to source ports apart
+//   3 look up   the links of those ports (lib/snat) and bucket lines of all other keys, then record lines of all candidates
+//               (lib/flow); the backends' lines asked for
 //   4 forward   TCP state and stamp of the record line just loaded, next-hop word (warm), the frame line loaded in 1
 //
 // Nearly every packet is a plain one: the functions of that name take it through with what can be said in a few lines, inline, and

@@ -212,6 +212,67 @@ static void flows_keep_their_backend(void **state)
 	world_fini(&w);
 }
 
+// A source port says whose flow it is, but not who sends: from other ports of the backend, other hosts, with another protocol,
+// nobody reaches the client; beside packets of the flow in the same burst, too.
+static void strangers_at_ports_in_use(void **state)
+{
+	static struct burst b;
+	struct world w;
+	world_init(&w, 1000, 1024, 65535);
+	uint64_t seed = 5;
+	uint8_t frame[FRAME_MAX];
+	struct flow_case flow = case_random(&seed);
+	flow.protocol = NET_PROTO_TCP;
+	struct rte_mbuf *out = case_frame(&flow, TCP_SYN, frame);
+	run_frame(&w, 0, &b, out);
+	assert_int_equal(b.verdict[0], PIPELINE_FORWARD);
+	struct packet p;
+	packet_parse(out, NULL, &p);
+	char backend[ADDRESS_TEXT_LEN], own[ADDRESS_TEXT_LEN];
+	address_format(&p.dst, backend);
+	address_format(&p.src, own);
+	for (uint32_t k = 0; k < 400; k++) {
+		struct frame_spec spec = { .src = backend,
+			.dst = own,
+			.is_v6 = p.is_v6,
+			.protocol = k % 4 == 3 ? NET_PROTO_UDP : NET_PROTO_TCP,
+			.src_port = rte_be_to_cpu_16(p.dst_port),
+			.dst_port = rte_be_to_cpu_16(p.src_port),
+			.tcp_flags = k % 2 ? TCP_ACK : TCP_RST,
+			.n_payload = 8 };
+		char text[ADDRESS_TEXT_LEN];
+		if (k % 2)
+			spec.src_port = (uint16_t)(1 + k);
+		else
+			spec.src = (snprintf(text, sizeof(text),
+					    p.is_v6 ? "2001:db8:9::%x" : "10.9.1.%u", k % 250 + 1),
+				text);
+		uint8_t bytes[2][FRAME_MAX];
+		struct rte_mbuf *mbufs[2] = { frame_mbuf(bytes[0], frame_build(&spec, bytes[0])),
+			reply_to(out, TCP_SYN | TCP_ACK, bytes[1]) };
+		bool alone = k % 3 == 0;
+		b.n = alone ? 1 : 2;
+		b.mbufs[k % 2 && !alone] = mbufs[0];
+		if (!alone)
+			b.mbufs[!(k % 2)] = mbufs[1];
+		struct pipeline *pipe = &w.workers[0];
+		pipe->now_ns = w.now_ns;
+		pipe->now_s = (uint32_t)(w.now_ns / CLOCK_S);
+		pipeline_run(pipe, &b);
+		for (uint32_t i = 0; i < b.n; i++) {
+			bool stranger = b.mbufs[i] == mbufs[0];
+			assert_int_equal(b.verdict[i], stranger ? PIPELINE_DROP : PIPELINE_FORWARD);
+			if (stranger)
+				assert_int_equal(b.reason[i], DROP_NO_FLOW_QUIET);
+		}
+		frame_mbuf_destroy(mbufs[0]);
+		frame_mbuf_destroy(mbufs[1]);
+	}
+	assert_int_equal(w.workers[0].flows.n_flows, 1);
+	frame_mbuf_destroy(out);
+	world_fini(&w);
+}
+
 // Two packets of one new flow in one burst make one flow; a whole burst of them keeps its order and verdicts.
 static void one_burst_one_flow(void **state)
 {
@@ -455,6 +516,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(explain_agrees_with_the_path),
 		cmocka_unit_test(flows_keep_their_backend),
+		cmocka_unit_test(strangers_at_ports_in_use),
 		cmocka_unit_test(one_burst_one_flow),
 		cmocka_unit_test(pressure_keeps_confirmed_flows),
 		cmocka_unit_test(ports_run_out_by_name),
