@@ -70,9 +70,11 @@ int body_parse(struct admin_request *r)
 	json_error_t why;
 	r->json = json_loadb(r->body, r->body_len, JSON_REJECT_DUPLICATES, &why);
 	if (r->json == NULL) {
+		// A number beyond what can be held is JSON all the same: not valid, like any other that is too big.
+		bool is_number = json_error_code(&why) == json_error_numeric_overflow;
 		finding_add(r, "", NULL, "line %d column %d: %s", why.line, why.column, why.text);
-		reply_problem(r, PROBLEM_BAD_JSON, "line %d column %d: %s", why.line, why.column,
-			why.text);
+		reply_problem(r, is_number ? PROBLEM_INVALID : PROBLEM_BAD_JSON,
+			"line %d column %d: %s", why.line, why.column, why.text);
 		return -EINVAL;
 	}
 	if (!json_is_object(r->json)) {
