@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Ageing (G13): one worker's housekeeping by the product's own slice. What a slice over live flows costs
-// per record, what an expired flow costs, and from both the share of a core that 1M expiries a second take
-// in 10M entries that are passed through once in 10 s. Measured in a table of 10M with --large; else in one of 1M, where both
-// cost less.
+// Ageing (G13): one worker's housekeeping by the product's own slice. What a slice over live flows costs per record, what an expired
+// flow costs over that where one in ten is; and the share of a core that 1M expiries a second take in 10M entries. With passes
+// of 10 s every record would be expired when it is met, with passes of 5 s every second one: measured so, all of it timed.
+// In a table of 10M with --large; else in one of 1M.
 #include "bench_priv.h"
 #include "scene_priv.h"
 
@@ -11,8 +11,6 @@
 #include <stdlib.h>
 
 #define AGEING_SLICE      48 // as the worker's (SWEEP_SLICE)
-#define AGEING_ENTRIES    10e6
-#define AGEING_PASS_S     10
 #define AGEING_EXPIRIES_S 1000000
 
 // What a pass meets: one in `every` is expired, as in a table whose flows end at random.
@@ -31,9 +29,10 @@ static const struct ageing_share ageing_shares[] = {
 };
 
 struct ageing_figures {
-	double scan_ns;   // of a live record
-	double expire_ns; // of an expired one, over that
-	double median_ns; // of a slice
+	double scan_ns;    // of a live record
+	double expire_ns;  // of an expired one, over that
+	double per_end_ns; // of all slices, by expired record
+	double median_ns;  // of a slice
 	double p99_ns;
 	double n_ended; // of a slice, on average
 };
@@ -105,6 +104,7 @@ static void ageing_expire(struct bench_scene *s, uint32_t every, struct ageing_f
 	out->median_ns = slices[n / 2];
 	out->p99_ns = slices[n - 1 - n / 100];
 	out->n_ended = (double)n_expired / n;
+	out->per_end_ns = sum_ns / (double)n_expired;
 	out->expire_ns = (sum_ns - (double)n_records * out->scan_ns) / (double)n_expired;
 	free(slices);
 }
@@ -127,7 +127,6 @@ static struct ageing_figures ageing_measure(
 	return figures;
 }
 
-// What G13 asks for is asked of the table of flows, where an end costs most.
 static void ageing_report_cost(
 	const struct bench_options *options, const char *size, const struct ageing_figures *figures)
 {
@@ -145,14 +144,23 @@ static void ageing_report_cost(
 	snprintf(name, sizeof(name), "end of an expired flow/%s", size);
 	line.value = figures->expire_ns;
 	bench_report(options, &line);
-	snprintf(name, sizeof(name), "1M expiries a second in 10M/%s", size);
-	line.goal = "G13";
-	line.unit = "% of a core";
-	line.value = (AGEING_ENTRIES / AGEING_PASS_S * figures->scan_ns +
-			     AGEING_EXPIRIES_S * figures->expire_ns) /
-		     1e7;
+}
+
+// What G13 asks for is asked of the table of flows, where an end costs most.
+static void ageing_report_share(
+	const struct bench_options *options, const char *size, const struct ageing_figures *figures)
+{
+	char name[64];
+	struct bench_line line = { .bench = "ageing",
+		.goal = "G13",
+		.name = name,
+		.value = AGEING_EXPIRIES_S * figures->per_end_ns / 1e7,
+		.unit = "% of a core",
+		.peer_value = NAN,
+		.gate = 5,
+		.limit_value = NAN };
 	line.multiple = line.value;
-	line.gate = 5;
+	snprintf(name, sizeof(name), "1M expiries a second in 10M/%s", size);
 	bench_report(options, &line);
 }
 
@@ -185,6 +193,8 @@ static void ageing_report(const struct bench_options *options, const char *size,
 		struct ageing_figures figures = ageing_measure(options, share, n_flows);
 		if (i == 0)
 			ageing_report_cost(options, size, &figures);
+		if (share->mode == SERVICE_MODE_FULLNAT && share->every == 2)
+			ageing_report_share(options, size, &figures);
 		ageing_report_slice(options, size, share->name, &figures);
 	}
 }
