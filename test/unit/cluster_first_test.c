@@ -99,20 +99,26 @@ static const struct service *in_force(uint32_t i)
 	return service_store_find(control_store(source.control), "default", name);
 }
 
-// One of an earlier process, which the API does not know.
-static void put_stale(void)
+// In the store already when the first state is gathered.
+static void put_before(const char *name, enum service_owner owner, const char *vip)
 {
 	struct service *s = service_create(NULL);
 	snprintf(s->namespace, sizeof(s->namespace), "default");
-	snprintf(s->name, sizeof(s->name), "stale");
-	s->owner = SERVICE_OWNER_KUBERNETES;
-	assert_int_equal(address_parse("198.18.0.7", service_add_address(s)), 0); // s0007's now
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	s->owner = owner;
+	assert_int_equal(address_parse(vip, service_add_address(s)), 0);
 	struct service_listener *l = service_add_listener(s);
 	snprintf(l->name, sizeof(l->name), "http");
 	l->protocol = NET_PROTO_TCP;
 	l->port = l->port_max = 80;
 	assert_int_equal(control_put_service(source.control, s, NULL, NULL), 0);
 	service_destroy(s);
+}
+
+// One of an earlier process, which the API does not know; its VIP is s0007's now.
+static void put_stale(void)
+{
+	put_before("stale", SERVICE_OWNER_KUBERNETES, "198.18.0.7");
 }
 
 static void test_slices(void **state)
@@ -186,18 +192,8 @@ static void test_gathered_stays(void **state)
 static void test_one_in_the_way(void **state)
 {
 	int rc;
-	struct service *s = service_create(NULL);
 	put_stale();
-	snprintf(s->namespace, sizeof(s->namespace), "default");
-	snprintf(s->name, sizeof(s->name), "s0003");
-	s->owner = SERVICE_OWNER_FILE;
-	assert_int_equal(address_parse("198.18.100.1", service_add_address(s)), 0);
-	struct service_listener *l = service_add_listener(s);
-	snprintf(l->name, sizeof(l->name), "http");
-	l->protocol = NET_PROTO_TCP;
-	l->port = l->port_max = 80;
-	assert_int_equal(control_put_service(source.control, s, NULL, NULL), 0);
-	service_destroy(s);
+	put_before("s0003", SERVICE_OWNER_FILE, "198.18.100.1");
 	while ((rc = cluster_apply_first(&source)) == -EAGAIN) {}
 	assert_int_equal(rc, 0);
 	assert_int_equal(service_store_count(control_store(source.control)), N_SERVICES);
